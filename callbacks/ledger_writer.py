@@ -1,0 +1,54 @@
+"""Write each explained sample to the ledger while the run goes on."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from shiftlens.attribution.ledger import Ledger, Row
+
+
+class LedgerWriter(Callback):
+    """Collect rows and flush them often, and whenever the run ends, well or not.
+
+    Args:
+        ledger: where rows go.
+        flush_seconds: rows are on disk at the latest this long after they were computed, so that a
+            killed run loses seconds. 0 writes every batch at once.
+    """
+
+    def __init__(self, ledger: Ledger, flush_seconds: float = 5.0) -> None:
+        self.ledger = ledger
+        self.flush_seconds = flush_seconds
+        self._rows: list[Row] = []
+        self._flushed = time.monotonic()
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Keep the batch's rows; flush if it is time."""
+        self._rows += outputs
+        if time.monotonic() - self._flushed >= self.flush_seconds:
+            self._flush()
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Flush the rest."""
+        self._flush()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Save what was computed before an error or Ctrl-C."""
+        self._flush()
+
+    def _flush(self) -> None:
+        self.ledger.append(self._rows)
+        self._rows = []
+        self._flushed = time.monotonic()

@@ -1,0 +1,28 @@
+"""A progress bar with time left."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch.callbacks import RichProgressBar
+
+
+class Progress(RichProgressBar):
+    """Lightning's rich bar: samples done, time gone, time left, samples per second.
+
+    Args:
+        description: what the bar counts.
+    """
+
+    def __init__(self, description: str = "Explaining") -> None:
+        super().__init__(leave=True)
+        self.description = description
+
+    @property
+    def predict_description(self) -> str:
+        """The bar's label."""
+        return self.description
+
+    def get_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """No metrics beside the bar."""
+        return {}

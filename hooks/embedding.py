@@ -1,0 +1,63 @@
+"""Capture the input embeddings of a forward pass and the gradient that comes back to them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+
+class EmbeddingTap:
+    """Make the input embeddings of a model a leaf of the graph, and catch their gradient.
+
+    A forward hook replaces the embedding layer's output by a detached copy that wants a gradient;
+    a backward hook on that copy keeps what arrives. Parameters can stay frozen. Families that scale
+    embeddings afterwards (Gemma) need nothing special: ``<dL/dE, E>`` is the same for ``E`` and ``cE``.
+
+    Args:
+        model: a Hugging Face causal language model.
+
+    Attributes:
+        embedding: [batch, total, width] the captured leaf of the last forward pass.
+        gradient: [batch, total, width] the gradient of the last ``backward()``; ``None`` before.
+
+    Example:
+        >>> import torch
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        ...                      num_attention_heads=2)
+        >>> model, ids = LlamaForCausalLM(config), torch.tensor([[1, 2, 3]])
+        >>> with EmbeddingTap(model) as tap:
+        ...     model(ids).logits[0, -1].max().backward()
+        >>> tap.gradient.shape
+        torch.Size([1, 3, 8])
+    """
+
+    embedding: Float[Tensor, "batch total width"] | None = None
+    gradient: Float[Tensor, "batch total width"] | None = None
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._layer: nn.Module = model.get_input_embeddings()
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> EmbeddingTap:
+        self._handles.append(self._layer.register_forward_hook(self._capture))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _capture(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        self.embedding = output.detach().requires_grad_()
+        self._handles.append(self.embedding.register_hook(self._receive))
+        return self.embedding
+
+    def _receive(self, gradient: Tensor) -> None:
+        self.gradient = gradient

@@ -1,0 +1,49 @@
+"""Capture what enters the output layer, where body and head of a language model part."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+from transformers import PreTrainedModel
+
+
+class HeadTap:
+    """Cut the graph before the output layer.
+
+    Everything after that point acts on each position by itself, whatever the family does there
+    (bias, scaling, soft caps), so one backward pass through the head gives the gradients of all
+    response tokens at once, and only the body is paid for token by token.
+
+    Args:
+        model: a Hugging Face causal language model.
+
+    Attributes:
+        body: [batch, kept, width] the hidden states as the body computed them, in its graph.
+        leaf: [batch, kept, width] the same values as a leaf, from which the logits were computed.
+    """
+
+    body: Float[Tensor, "batch kept width"] | None = None
+    leaf: Float[Tensor, "batch kept width"] | None = None
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._layer: nn.Module = model.get_output_embeddings()
+        self._handle: RemovableHandle | None = None
+
+    def __enter__(self) -> HeadTap:
+        self._handle = self._layer.register_forward_pre_hook(self._capture)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+
+    def _capture(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        self.body = args[0]
+        self.leaf = args[0].detach().requires_grad_()
+        return (self.leaf, *args[1:])

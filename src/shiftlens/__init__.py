@@ -1,0 +1,39 @@
+"""ShiftLens: see what instruction tuning changed inside your language model.
+
+>>> import numpy as np
+>>> import shiftlens as sl
+>>> S = sl.score(np.array([[4.0, -1.0], [1.0, 0.0]]), L=10, b=3)
+>>> sl.density(S, p=4).tolist()
+[1.0, 0.0]
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any
+
+if os.environ.get("SHIFTLENS_CHECK_SHAPES") == "1":
+    # Shapes in signatures are then checked at every call; tests switch this on.
+    from jaxtyping import install_import_hook
+
+    install_import_hook("shiftlens", "beartype.beartype")
+
+if TYPE_CHECKING:
+    from shiftlens.api import Attribution, attribute, load
+    from shiftlens.scores import density, instruction_score, score
+
+__version__ = "0.1.0"
+__all__ = ["Attribution", "attribute", "density", "instruction_score", "load", "score"]
+
+_HOME = {
+    **dict.fromkeys(("Attribution", "attribute", "load"), "shiftlens.api"),
+    **dict.fromkeys(("density", "instruction_score", "score"), "shiftlens.scores"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: torch takes seconds to import, and the command line's --help needs none.
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'shiftlens' has no attribute {name!r}")

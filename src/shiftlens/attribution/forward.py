@@ -1,0 +1,149 @@
+"""Exact importance by forward-mode differentiation: one direction per prompt token gives every response token.
+
+The importance of prompt token n for response token m is a derivative along a single direction, the
+embedding of n itself (paper, section 3.1, with log f in place of f). Reverse mode needs one backward
+pass per response token; forward mode carries N tangents through the model once and reads off all M
+columns. Prompts are mostly shorter than responses, and the tangents need no graph to be kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers import DynamicCache, PreTrainedModel
+
+from shiftlens.attribution.attention import plain_attention
+from shiftlens.attribution.llama_tangents import llama_tangents, takes
+
+
+@dataclass(frozen=True)
+class Primal:
+    """What one ordinary pass over the ids (all but the last) leaves for the tangents.
+
+    Args:
+        embeddings: [length, width] input embeddings E.
+        gradient: [response, hidden] d log p_m / d h at the position that predicts y_m, h being what
+            enters the output layer.
+        logp: [response] log p(y_m).
+        keys: per layer [1, heads, length, head] keys as cached, after any rotation.
+        values: per layer [1, heads, length, head] values.
+    """
+
+    embeddings: Float[Tensor, "length width"]
+    gradient: Float[Tensor, "response hidden"]
+    logp: Float[Tensor, " response"]
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+
+def forward(
+    model: PreTrainedModel,
+    input_ids: Int[Tensor, " total"],
+    sources: Int[Tensor, " prompt"],
+    response: int,
+    chunk: int,
+) -> tuple[Float[Tensor, "prompt response"], Float[Tensor, " response"]]:
+    """Importance of every source token for every response token, with respect to log p.
+
+    ``A[n, m] = <d log p(y_m | x_<m) / d E[s_n], E[s_n]>``; times p(y_m) it is the importance I[n, m] of
+    the paper (section 3.1).
+
+    Args:
+        model: a causal language model; any family that has plain attention. It is left as found.
+        input_ids: [total] the ids fed: template, prompt and response.
+        sources: [prompt] positions of the prompt tokens to explain by, in any order, all before the response.
+        response: number of ids at the end that are the response, at least 1.
+        chunk: tangents per pass; memory grows with it, results do not change.
+
+    Returns:
+        A, [prompt, response], rows in the order of ``sources``, and log p, [response], in nats. Both are
+        float64 for a float64 model, else float32.
+
+    Raises:
+        ValueError: if ``response``, ``chunk`` or a source is out of range.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=19, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        ...                      num_attention_heads=2, pad_token_id=None)
+        >>> A, logp = forward(LlamaForCausalLM(config), torch.arange(9), torch.tensor([1, 3, 4]), 4, chunk=2)
+        >>> A.shape, logp.shape
+        (torch.Size([3, 4]), torch.Size([4]))
+    """
+    first = len(input_ids) - response
+    if response < 1 or first < 1:
+        raise ValueError(f"response must be in 1..{len(input_ids) - 1} for {len(input_ids)} ids, got {response}")
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if len(sources) and not (int(sources.min()) >= 0 and int(sources.max()) < first):
+        raise ValueError(f"sources must lie in 0..{first - 1}, before the response, got {sources.tolist()}")
+
+    ids = input_ids.to(model.get_input_embeddings().weight.device)
+    with plain_attention(model), torch.no_grad():
+        primal = _primal(model, ids, response)
+        tangents = llama_tangents if takes(model, len(ids)) else _tangents
+        A = primal.logp.new_zeros(len(sources), response)
+        # Sorted, a chunk's tangents are all zero before its first source: what lies before is constant.
+        for rows in sources.argsort().split(chunk) if len(sources) else ():
+            moved = tangents(model, primal, sources[rows].tolist())[:, -response:]
+            A[rows.to(A.device)] = (moved.to(A) * primal.gradient.to(A)).sum(-1)
+    return A, primal.logp
+
+
+def _primal(model: PreTrainedModel, ids: Int[Tensor, " total"], response: int) -> Primal:
+    """One pass over all ids but the last, and one backward pass through the output layer alone."""
+    seen: dict[str, Tensor] = {}
+
+    def embedded(_module: object, _args: object, out: Tensor) -> None:
+        seen["embeddings"] = out[0].detach()
+
+    def entering_head(_module: object, args: tuple[Tensor, ...]) -> tuple[Tensor]:
+        # From here to the logits a graph is wanted: scaling and soft-capping are then included in it.
+        torch.set_grad_enabled(True)
+        seen["hidden"] = args[0][:, -response:].detach().requires_grad_()
+        return (seen["hidden"],)
+
+    handles = [
+        model.get_input_embeddings().register_forward_hook(embedded),
+        model.get_output_embeddings().register_forward_pre_hook(entering_head),
+    ]
+    # Made without the configuration, so that sliding layers keep every key; masks still apply the window.
+    cache = DynamicCache()
+    try:
+        with torch.no_grad():  # also undoes what the hook switched on
+            logits = model(ids[None, :-1], past_key_values=cache, use_cache=True).logits[0]
+            wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
+            logp = torch.log_softmax(logits.to(wide), dim=-1)
+            logp = logp.gather(1, ids[-response:, None].to(logp.device))[:, 0]
+            # The head acts on each position alone, so one backward pass gives every g_m.
+            (gradient,) = torch.autograd.grad(logp.sum(), seen["hidden"])
+    finally:
+        for handle in handles:
+            handle.remove()
+    keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+    return Primal(seen["embeddings"], gradient[0], logp.detach(), keys, values)
+
+
+def _tangents(model: PreTrainedModel, primal: Primal, sources: list[int]) -> Float[Tensor, "chunk after hidden"]:
+    """Tangents of h along E[s] at s for each of the sorted sources, by Jacobian-vector products; any family."""
+    start = sources[0]
+    suffix = primal.embeddings[None, start:]
+    directions = suffix.new_zeros(len(sources), *suffix.shape)
+    for row, source in enumerate(sources):
+        directions[row, 0, source - start] = primal.embeddings[source]
+    body = getattr(model, model.base_model_prefix)
+
+    def hidden(embeddings: Tensor) -> Tensor:
+        cache = DynamicCache()
+        if start:
+            for index, (key, value) in enumerate(zip(primal.keys, primal.values, strict=True)):
+                cache.update(key[:, :, :start], value[:, :, :start], index)
+        return body(inputs_embeds=embeddings, past_key_values=cache, use_cache=True).last_hidden_state[0]
+
+    def along(direction: Tensor) -> Tensor:
+        return torch.func.jvp(hidden, (suffix,), (direction,))[1]
+
+    return torch.func.vmap(along)(directions)

@@ -1,0 +1,140 @@
+"""The command line: Hydra configuration in, a run folder out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from shiftlens.errors import ConfigError, ShiftLensError
+
+
+@hydra.main(version_base="1.3", config_path="pkg://shiftlens.conf", config_name="analyze")
+def analyze(cfg: DictConfig) -> None:
+    """Compare a base and a tuned model: ``python analyze.py model=... data=...``."""
+    try:
+        _analyze(cfg)
+    except ShiftLensError as error:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise  # one bad setting must not end the whole sweep
+        print(f"\nError: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+@hydra.main(version_base="1.3", config_path="pkg://shiftlens.conf", config_name="train")
+def train(cfg: DictConfig) -> None:
+    """Instruction tuning; not in this version."""
+    print(
+        "train.py: instruction tuning with shift measurement is not part of this version of ShiftLens.\n"
+        "To compare two models that exist: python analyze.py model.base=DIR model.tuned=DIR",
+        file=sys.stderr,
+    )
+    sys.exit(1)
+
+
+def _analyze(cfg: DictConfig) -> None:
+    # Imported here: `--help` and configuration errors need no torch.
+    from rich.console import Console
+
+    from shiftlens.models.pair import pair_from_config
+    from shiftlens.pipeline import run
+    from shiftlens.prompts.readers import read_prompts
+    from shiftlens.report import log_analysis, print_summary, write_report, write_tables
+    from shiftlens.report.loggers import finish, make_loggers
+
+    console = Console()
+    config = resolved(cfg)
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    options = options_from_config(config)
+    pair = pair_from_config(config["model"], config["paths"]["cache"])
+    prompts = read_prompts(config["data"])
+    if prompts.skipped:
+        console.print(
+            f"[yellow]{prompts.where}: {len(prompts.skipped)} faulty rows left out (data.on_error=skip)[/]"
+        )
+    callbacks = [hydra.utils.instantiate(node) for node in (config["callbacks"] or {}).values()]
+    ledger = Path(config["paths"]["ledger"]).expanduser()
+    analysis = run(pair, prompts, options, ledger, config["trainer"], callbacks, console)
+    paths = [*write_tables(analysis, folder), write_report(analysis, folder / "report.html")]
+    loggers = make_loggers(config["logger"], config)
+    log_analysis(analysis, loggers, folder / "report.html")
+    lines = finish(loggers)
+    print_summary(analysis, paths, console)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The configuration as plain values.
+
+    Raises:
+        ConfigError: a required key has no value, or an interpolation fails.
+    """
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        hints = ", ".join(f"{key}=VALUE" for key in missing)
+        raise ConfigError(f"the configuration needs a value: {hints}")
+    try:
+        values = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the configuration cannot be resolved: {error}") from error
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def options_from_config(config: dict[str, Any]) -> Any:
+    """Check the numbers of the configuration and gather them.
+
+    Raises:
+        ConfigError: lists every value that cannot be used.
+    """
+    from shiftlens.attribution import MODES
+    from shiftlens.evidence.measure import Settings
+    from shiftlens.pipeline import Options
+    from shiftlens.scores import check_levels
+
+    saliency, data, report = config["saliency"], config["data"], config["report"]
+    problems = []
+    try:
+        check_levels(saliency["L"], saliency["b"], saliency["p"])
+    except ValueError as error:
+        problems.append(f"saliency: {error}")
+    if saliency["mode"] not in MODES:
+        problems.append(f"saliency.mode={saliency['mode']}: expected one of {', '.join(MODES)}")
+    counts = {
+        "saliency.chunk": saliency["chunk"],
+        "saliency.batch_size": saliency["batch_size"],
+        "data.max_new_tokens": data["max_new_tokens"],
+        "report.maps": report["maps"],
+    }
+    if data.get("max_tokens") is not None:
+        counts["data.max_tokens"] = data["max_tokens"]
+    problems += [
+        f"{key}={value}: expected a whole number of at least 1"
+        for key, value in counts.items()
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1
+    ]
+    on_long = data.get("on_long", "refuse")
+    if on_long not in ("refuse", "cut"):
+        problems.append(f"data.on_long={on_long}: expected refuse or cut")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return Options(
+        settings=Settings(saliency["L"], saliency["b"], saliency["p"]),
+        mode=saliency["mode"],
+        chunk=saliency["chunk"],
+        batch_size=saliency["batch_size"],
+        max_new_tokens=data["max_new_tokens"],
+        max_tokens=data.get("max_tokens"),
+        on_long=on_long,
+        on_error=data.get("on_error", "raise"),
+        seed=config["seed"],
+        map_prompt=report["prompt"],
+        maps=report["maps"],
+    )

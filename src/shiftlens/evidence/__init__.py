@@ -1,0 +1,18 @@
+"""Evidence: comparisons with their null hypothesis, effect size and interval."""
+
+from shiftlens.evidence.analysis import REGIONS, ROLES, Analysis, SaliencyMap
+from shiftlens.evidence.density import base_vs_tuned, density_findings, followed_vs_unfollowed, judge
+from shiftlens.evidence.finding import Finding, Group
+
+__all__ = [
+    "REGIONS",
+    "ROLES",
+    "Analysis",
+    "Finding",
+    "Group",
+    "SaliencyMap",
+    "base_vs_tuned",
+    "density_findings",
+    "followed_vs_unfollowed",
+    "judge",
+]

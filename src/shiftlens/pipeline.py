@@ -1,0 +1,249 @@
+"""Who runs when: prompts, both models, ledger, tables, findings. No formula lives here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from rich.console import Console
+from torch.utils.data import DataLoader
+from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from shiftlens.attribution import (
+    ATTRIBUTION_VERSION,
+    AttributionModule,
+    Ledger,
+    Request,
+    Row,
+    row_key,
+    stop_ids,
+)
+from shiftlens.callbacks import LedgerWriter
+from shiftlens.errors import Problem, PromptError
+from shiftlens.evidence.analysis import ROLES, Analysis
+from shiftlens.evidence.density import density_findings
+from shiftlens.evidence.maps import choose_prompts, saliency_maps
+from shiftlens.evidence.measure import Measured, Settings, measure, profile_table, samples_table, tokens_table
+from shiftlens.models.identity import Identity
+from shiftlens.models.loading import load_lm, load_tokenizer, shared_template
+from shiftlens.models.pair import Layers, Pair, RoleSpec, find_pair, identify
+from shiftlens.prompts.encode import Encoded, EncodeError, encode
+from shiftlens.prompts.readers import PromptSet
+from shiftlens.provenance import provenance
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Role:
+    """One role made ready: everything but its weights in memory."""
+
+    spec: RoleSpec
+    layers: Layers
+    identity: Identity
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    encoded: tuple[Encoded, ...]
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is asked to do, beyond the pair and the prompts.
+
+    Args:
+        settings: L, b and p.
+        mode: attribution engine.
+        chunk: derivatives carried at once.
+        batch_size: prompts whose responses are generated together.
+        max_new_tokens: longest response.
+        max_tokens: most prompt tokens; ``None`` is what the model's context leaves.
+        on_long: ``refuse`` or ``cut`` longer prompts.
+        on_error: ``raise`` or ``skip`` prompts that cannot be encoded.
+        seed: of the bootstrap intervals.
+        map_prompt: id of the prompt whose map is shown first; ``None`` is the one with the median shift.
+        maps: number of prompts with a map.
+    """
+
+    settings: Settings
+    mode: str
+    chunk: int
+    batch_size: int
+    max_new_tokens: int
+    max_tokens: int | None
+    on_long: str
+    on_error: str
+    seed: int
+    map_prompt: str | None
+    maps: int
+
+
+def run(
+    pair: Pair,
+    prompts: PromptSet,
+    options: Options,
+    ledger_root: Path,
+    trainer: Mapping[str, Any],
+    callbacks: Sequence[Callback],
+    console: Console,
+) -> Analysis:
+    """Compare a pair on a set of prompts.
+
+    Args:
+        pair: the two models.
+        prompts: the prompts.
+        options: what to compute.
+        ledger_root: folder of the ledger.
+        trainer: arguments of the Lightning ``Trainer``.
+        callbacks: further Lightning callbacks of the prediction runs.
+        console: where progress is told.
+
+    Returns:
+        The whole analysis.
+
+    Raises:
+        SourceError: a model cannot be loaded.
+        PromptError: prompts that cannot be encoded, all at once.
+    """
+    roles, skipped = prepare(pair, prompts, options)
+    rows: dict[str, dict[str, Row]] = {}
+    for name, role in roles.items():
+        rows[name] = explain(name, role, options, pair.cache, ledger_root, trainer, callbacks, console)
+    measured = [
+        measure(name, encoded, rows[name][request.key], options.settings)
+        for name, role in roles.items()
+        for encoded, request in zip(role.encoded, role.requests, strict=True)
+    ]
+    samples = samples_table(measured)
+    chosen = choose_prompts(samples, options.map_prompt, options.maps)
+    by_role: dict[str, list[Measured]] = {name: [m for m in measured if m.role == name] for name in ROLES}
+    return Analysis(
+        findings=density_findings(samples, options.seed),
+        samples=samples,
+        tokens=tokens_table(measured),
+        profile=profile_table(measured),
+        maps=saliency_maps(chosen, by_role, {name: role.tokenizer for name, role in roles.items()}, samples),
+        provenance=provenance(
+            models={name: {**role.identity.to_dict(), "template": role.template} for name, role in roles.items()},
+            data={
+                "name": prompts.where,
+                "n": len(roles["tuned"].encoded),
+                "skipped": [str(problem) for problem in skipped],
+            },
+            settings=vars(options.settings),
+            attribution={"target": "probability", "mode": options.mode, "version": ATTRIBUTION_VERSION},
+        ),
+    )
+
+
+def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str, Role], tuple[Problem, ...]]:
+    """Find both models, encode every prompt for both, and name every sample by content."""
+    found = find_pair(pair)
+    tokenizers = {name: load_tokenizer(layers) for name, layers in found.items()}
+    template = shared_template(pair.tuned.template, tokenizers["tuned"])
+    limits = {name: _room(found[name], options) for name in ROLES}
+    problems: list[Problem] = []
+    encoded: dict[str, list[Encoded]] = {name: [] for name in ROLES}
+    for number, prompt in enumerate(prompts.prompts, start=1):
+        try:
+            both = {
+                name: encode(prompt, tokenizers[name], template, limits[name], options.on_long) for name in ROLES
+            }
+        except EncodeError as error:
+            problems.append(error.problem(number))
+            continue
+        for name, value in both.items():
+            encoded[name].append(value)
+    if problems and (options.on_error != "skip" or not encoded["base"]):
+        raise PromptError(prompts.where, problems)
+    roles = {}
+    for name in ROLES:
+        spec, layers = pair.role(name), found[name]
+        identity = identify(spec, layers, pair.cache)
+        stops = tuple(stop_ids(layers.model.folder, tokenizers[name]))
+        requests = tuple(_request(e, identity, stops, tokenizers[name], options) for e in encoded[name])
+        roles[name] = Role(spec, layers, identity, tokenizers[name], template, tuple(encoded[name]), requests)
+    return roles, (*prompts.skipped, *problems)
+
+
+def _room(layers: Layers, options: Options) -> int | None:
+    config = AutoConfig.from_pretrained(layers.model.folder)
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    room = None if context is None else context - options.max_new_tokens
+    return min((n for n in (room, options.max_tokens) if n is not None), default=None)
+
+
+def _request(
+    encoded: Encoded,
+    identity: Identity,
+    stops: tuple[int, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    options: Options,
+) -> Request:
+    given = encoded.prompt.response
+    if given is None:
+        response_ids = None
+        how: Any = {"greedy": options.max_new_tokens, "stops": list(stops)}
+    else:
+        response_ids = tuple(tokenizer(given, add_special_tokens=False)["input_ids"][: options.max_new_tokens])
+        how = list(response_ids)
+    key = row_key(identity, encoded.input_ids, encoded.prompt_index, how, {"target": "probability"})
+    return Request(key, encoded.input_ids, encoded.prompt_index, response_ids, options.max_new_tokens, stops)
+
+
+def explain(
+    name: str,
+    role: Role,
+    options: Options,
+    cache: Path,
+    ledger_root: Path,
+    trainer: Mapping[str, Any],
+    callbacks: Sequence[Callback],
+    console: Console,
+) -> dict[str, Row]:
+    """The rows of one role: from the ledger where they are, from the model where they are missing."""
+    ledger = Ledger(ledger_root, role.identity)
+    requests = {request.key: request for request in role.requests}
+    missing = ledger.missing(requests)
+    done = len(requests) - len(missing)
+    if not missing:
+        console.print(f"[bold]{name}[/]: all {done} samples are in the ledger; no model work")
+        return ledger.read(requests)
+    console.print(f"[bold]{name}[/]: {len(missing)} samples to explain, {done} in the ledger; {role.spec.source}")
+    _quiet_libraries()
+    lm = load_lm(role.spec, role.layers, role.template, cache)
+    module = AttributionModule(lm, options.mode, options.chunk)
+    loader: DataLoader[Request] = DataLoader(
+        [requests[key] for key in missing],  # type: ignore[arg-type]  # a list is a map-style data set
+        batch_size=options.batch_size,
+        collate_fn=list,
+    )
+    # Derivatives are taken inside the step, which inference mode would forbid.
+    predictor = Trainer(
+        **trainer,
+        inference_mode=False,
+        callbacks=[LedgerWriter(ledger), *callbacks],
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+    )
+    predictor.predict(module, loader, return_predictions=False)
+    rows = ledger.read(requests)
+    lost = [key for key in requests if key not in rows]
+    if lost:
+        raise RuntimeError(f"{name}: {len(lost)} samples did not reach the ledger in {ledger.folder}")
+    return rows
+
+
+def _quiet_libraries() -> None:
+    """Start-up lines, hints about workers and bars of half a second say nothing about this use."""
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")

@@ -1,0 +1,7 @@
+"""Prompts with spans: what they are, where they come from, how they are fed."""
+
+from shiftlens.prompts.encode import Encoded, EncodeError, encode
+from shiftlens.prompts.readers import PromptSet, read_prompts
+from shiftlens.prompts.schema import Prompt, Span
+
+__all__ = ["EncodeError", "Encoded", "Prompt", "PromptSet", "Span", "encode", "read_prompts"]

@@ -1,0 +1,155 @@
+"""One way in for prompts, wherever they come from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from shiftlens.errors import ConfigError, Problem, PromptError
+from shiftlens.prompts import hub, tsv
+from shiftlens.prompts.validate import KNOWN, PromptSet, Row, collect
+
+__all__ = ["PromptSet", "read_prompts"]
+
+
+def read_prompts(data: Mapping[str, Any]) -> PromptSet:
+    """Reads and checks the prompts that the configuration group ``data`` names.
+
+    Args:
+        data: the group as plain values: ``name``, ``reader`` (``verifiable``, ``jsonl``, ``parquet``, ``tsv``
+            or ``hub``), ``limit`` (first K prompts, taken after the whole file was checked; ``None``: all),
+            ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``.
+
+    Raises:
+        ConfigError: a value of ``data`` cannot be used.
+        PromptError: rows have faults (all are listed), or no prompt is left.
+        SourceError: a hub data set cannot be had.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mine.jsonl"
+        >>> _ = path.write_text('{"text": "Translate to French: a dog", "context": "a dog"}')
+        >>> read_prompts({"name": "mine", "reader": "jsonl", "path": path}).prompts[0].instruction
+        ((0, 20),)
+    """
+    reader, limit, on_error = data.get("reader"), data.get("limit"), data.get("on_error", "raise")
+    if reader not in READERS:
+        raise ConfigError(f"data.reader={reader!r} is not known; choose one of {', '.join(READERS)}")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise ConfigError(f"data.limit must be a positive integer or null, got {limit!r}")
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(f"data.on_error must be raise or skip, got {on_error!r}")
+    found = READERS[reader](data, on_error == "skip")
+    return replace(found, prompts=found.prompts[:limit])
+
+
+def _verifiable(data: Mapping[str, Any], skip: bool) -> PromptSet:
+    from shiftlens.prompts.verifiable import build
+
+    split = str(data.get("split", "test"))
+    return PromptSet(list(build(split)), (), f"verifiable ({split})")
+
+
+def _jsonl(data: Mapping[str, Any], skip: bool) -> PromptSet:
+    path = _path(data)
+    return collect(_json_rows(_text(path)), where=str(path), name=_name(data), skip=skip)
+
+
+def _parquet(data: Mapping[str, Any], skip: bool) -> PromptSet:
+    path = _path(data)
+    return collect(_parquet_rows(path), where=str(path), name=_name(data), skip=skip, merge=True)
+
+
+def _tsv(data: Mapping[str, Any], skip: bool) -> PromptSet:
+    path = _path(data)
+    rows = tsv.rows(_text(path), str(path))
+    return collect(rows, where=str(path), name=_name(data), skip=skip, merge=True)
+
+
+def _hub(data: Mapping[str, Any], skip: bool) -> PromptSet:
+    repo, split, columns = (data.get(key) for key in ("repo", "split", "columns"))
+    if not repo or not split or not columns:
+        raise ConfigError("data.reader=hub needs data.repo=OWNER/NAME, data.split and data.columns")
+    rows = hub.fetch(
+        repo, config=data.get("config"), split=split, files=data.get("files"), revision=data.get("revision")
+    )
+    return collect(hub.map_rows(rows, columns), where=f"{repo} ({split})", name=_name(data), skip=skip)
+
+
+READERS: dict[str, Callable[[Mapping[str, Any], bool], PromptSet]] = {
+    "verifiable": _verifiable,
+    "jsonl": _jsonl,
+    "parquet": _parquet,
+    "tsv": _tsv,
+    "hub": _hub,
+}
+
+
+def _name(data: Mapping[str, Any]) -> str:
+    return str(data.get("name") or "prompts")
+
+
+def _path(data: Mapping[str, Any]) -> Path:
+    value = data.get("path")
+    if value in (None, "", "???"):  # ??? is how an unset mandatory value arrives from the configuration
+        raise ConfigError(f"data.reader={data['reader']} needs a prompt file: set data.path=FILE")
+    path = Path(str(value)).expanduser()
+    if not path.is_file():
+        kind = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise ConfigError(f"{path} {kind}: set data.path=FILE to a prompt file")
+    return path
+
+
+def _text(path: Path) -> str:
+    raw = path.read_bytes()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"byte 0x{raw[error.start]:02x} is not UTF-8; save the file in UTF-8"
+        raise PromptError(str(path), [Problem(line, "", message)]) from error
+
+
+def _json_rows(text: str) -> Iterator[Row]:
+    # Not splitlines: a JSON string may hold U+2028 and other line ends unescaped.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield Row(number, None, (Problem(number, "", f"is not valid JSON: {error}"),))
+            continue
+        if isinstance(record, dict):
+            yield Row(number, record)
+        else:
+            message = f"expected a JSON object, got {type(record).__name__}"
+            yield Row(number, None, (Problem(number, "", message),))
+
+
+def _parquet_rows(path: Path) -> Iterable[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        columns = pq.read_schema(path).names
+        if "text" not in columns and "prompt" not in columns:
+            raise ConfigError(f"{path} has no column text or prompt; its columns are {', '.join(columns)}")
+        records = pq.read_table(path, columns=[name for name in columns if name in KNOWN]).to_pylist()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ConfigError(f"{path} cannot be read as Parquet: {error}") from error
+    return [Row(number, _plain(record)) for number, record in enumerate(records, start=1)]
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """Undoes what tables do to missing values: integers turned to floats, keys added to objects."""
+    rating, check = record.get("rating"), record.get("check")
+    if isinstance(rating, float) and (math.isnan(rating) or rating.is_integer()):
+        record["rating"] = None if math.isnan(rating) else int(rating)
+    if isinstance(check, dict):
+        record["check"] = {key: value for key, value in check.items() if value is not None}
+    return record

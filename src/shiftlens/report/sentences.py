@@ -1,0 +1,97 @@
+"""A finding in one plain sentence, for readers who do not want the table."""
+
+from __future__ import annotations
+
+import math
+
+from shiftlens.evidence.finding import Finding
+
+_MEASURES = {
+    "density": "instruction score",
+    "concepts": "share of concepts",
+    "pairs": "share of heads with more word pairs",
+}
+
+
+def sentence(finding: Finding) -> str:
+    """Say what ``finding`` found, without claiming a difference where p is 0.05 or above.
+
+    Args:
+        finding: the finding.
+
+    Returns:
+        One or two sentences of plain text.
+
+    Example:
+        >>> from shiftlens.evidence.finding import Group
+        >>> groups = {"base": Group(1.0, 0.5, 252), "tuned": Group(1.19, 0.5, 252)}
+        >>> head = ("density/base_vs_tuned", "density", "news", "both", "", "", "")
+        >>> print(sentence(Finding(*head, 252, groups, 0.29, "Hedges g", (0.1, 0.4), 3.2e-6)))
+        ... # doctest: +NORMALIZE_WHITESPACE
+        On news, the instruction score is higher for tuned than for base: 1.19 vs 1.00,
+        Hedges g 0.29 [0.10, 0.40], p = 3e-6, n = 252.
+    """
+    if not finding.testable:
+        why = finding.note.removeprefix("not testable: ") or "no reason given"
+        return f"{finding.question} Not testable on {finding.data}: {why}."
+    measure = _MEASURES.get(finding.view, finding.view)
+    numbers = f"{effect(finding)}, p {p_value(finding.p)}, n = {finding.n}."
+    if len(finding.groups) != 2:
+        return f"On {finding.data}, {finding.name}: {numbers}"
+    high, low = sorted(finding.groups.items(), key=lambda item: item[1].mean, reverse=True)
+    means = f"{high[1].mean:.2f} vs {low[1].mean:.2f}"
+    who = f" ({finding.role} model)" if finding.role != "both" else ""
+    if finding.p is not None and finding.p < 0.05:
+        claim = f"the {measure}{who} is higher for {high[0]} than for {low[0]}: {means}"
+    elif _opposite(finding):
+        claim = f"the {measure}{who} is higher for {high[0]}, opposite to the direction tested: {means}"
+    else:
+        claim = f"the {measure}{who} shows no clear difference between {high[0]} and {low[0]}: {means}"
+    return f"On {finding.data}, {claim}, {numbers}"
+
+
+def effect(finding: Finding) -> str:
+    """The effect size with its interval, e.g. ``Hedges g 0.29 [0.10, 0.40]``, or a dash."""
+    if finding.effect is None:
+        return "–"
+    interval = f" [{finding.ci[0]:.2f}, {finding.ci[1]:.2f}]" if finding.ci is not None else ""
+    return f"{finding.effect_name} {finding.effect:.2f}{interval}"
+
+
+def groups(finding: Finding) -> list[str]:
+    """Mean, spread and size of each group, e.g. ``base 1.00 ± 0.50 (252)``; a dash for what is not known.
+
+    Example:
+        >>> from shiftlens.evidence.finding import Group
+        >>> found = {"base": Group(1.0, 0.5, 9), "tuned": Group(1.2, float("nan"), 1)}
+        >>> groups(Finding("", "", "", "", "", "", "", 1, found, None, "", None, None))
+        ['base 1.00 ± 0.50 (9)', 'tuned 1.20 ± – (1)']
+    """
+    return [f"{name} {_two(g.mean)} ± {_two(g.std)} ({g.n})" for name, g in finding.groups.items()]
+
+
+def _opposite(finding: Finding) -> bool:
+    """Whether a one-sided test missed a difference that lies on the other side."""
+    clear = finding.ci is not None and (finding.ci[0] > 0 or finding.ci[1] < 0)
+    return clear and finding.p is not None and finding.p > 0.5
+
+
+def _two(value: float) -> str:
+    return f"{value:.2f}" if math.isfinite(value) else "–"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value as people write it.
+
+    Example:
+        >>> [p_value(p) for p in (0.0312, 3.2e-6, 0.0, None)]
+        ['= 0.031', '= 3e-6', '< 1e-300', 'not testable']
+    """
+    if p is None:
+        return "not testable"
+    if p < 1e-300:
+        return "< 1e-300"
+    if p >= 0.001:
+        return f"= {p:.2g}"
+    mantissa, exponent = f"{p:.0e}".split("e")
+    return f"= {mantissa}e{int(exponent)}"

@@ -1,0 +1,131 @@
+"""Sparse score, importance density and instruction score (paper, section 3; formulas of the local view).
+
+All are pure functions of the raw importance I [prompt, response]. A positive factor per response
+token changes nothing, so the gradient of log p gives the same scores as that of p.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8
+
+
+def score(
+    importance: Shaped[np.ndarray, "prompt response"], L: int = 10, b: int = 0
+) -> UInt8[np.ndarray, "prompt response"]:
+    """Sparse score ``S = ceil(L * max(I, 0) / max over the prompt of I)``, 0 where ``S <= b``.
+
+    Args:
+        importance: [prompt, response] raw importance I, any real dtype.
+        L: number of levels, 1..255 (10 in the paper).
+        b: largest level that is set to 0, 0..L-1.
+
+    Returns:
+        [prompt, response] levels 0..L. A column without a positive entry is all 0.
+
+    Raises:
+        ValueError: L or b out of range, ``importance`` not a matrix or not finite.
+
+    Example:
+        >>> score(np.array([[4.0, -1.0], [1.0, 0.0]]), L=10, b=3).tolist()
+        [[10, 0], [0, 0]]
+    """
+    importance = np.asarray(importance)
+    if importance.ndim != 2:
+        raise ValueError(f"importance must be [prompt, response], got shape {importance.shape}")
+    check_levels(L, b)
+    if not np.isfinite(importance).all():
+        raise ValueError("importance has values that are not finite")
+    if importance.shape[0] == 0:
+        return np.zeros(importance.shape, np.uint8)
+    positive = np.maximum(importance.astype(np.float64), 0.0)
+    largest = positive.max(axis=0, keepdims=True)
+    # Multiply first: an entry that is exactly k/L of the largest then gets exactly k. The product
+    # may round up for float64 input, so the largest itself is held at L.
+    share = np.divide(L * positive, largest, out=np.zeros_like(positive), where=largest > 0)
+    levels = np.minimum(np.ceil(share), L)
+    levels[levels <= b] = 0
+    return levels.astype(np.uint8)
+
+
+def check_levels(L: int, b: int, p: float = 4) -> None:
+    """Check L, b and p together.
+
+    Raises:
+        ValueError: names every one that is out of range.
+
+    Example:
+        >>> check_levels(10, 10)
+        Traceback (most recent call last):
+        ValueError: b must be from 0 to L-1 = 9, got 10
+    """
+    problems = []
+    if not (isinstance(L, (int, np.integer)) and 1 <= L <= 255):
+        problems.append(f"L must be a whole number from 1 to 255, got {L}")
+    elif not (isinstance(b, (int, np.integer)) and 0 <= b < L):
+        problems.append(f"b must be from 0 to L-1 = {L - 1}, got {b}")
+    if not (isinstance(p, (int, float, np.number)) and 1 <= p < math.inf):
+        problems.append(f"p must be a number of at least 1, got {p}")
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def density(
+    S: Shaped[np.ndarray, "prompt response"], p: float = 4, normalize: bool = True
+) -> Float[np.ndarray, " prompt"]:
+    """Importance density ``a_n = ||S[n]||_1 / ||S[n]||_p``, then divided by the prompt's largest.
+
+    Args:
+        S: [prompt, response] sparse score.
+        p: order of the norm, at least 1 (4 in the paper's tests).
+        normalize: divide by the largest density of the prompt.
+
+    Returns:
+        [prompt] densities, float64; 0 for an all-zero row. With ``normalize`` the largest is 1
+        unless all are 0.
+
+    Raises:
+        ValueError: ``S`` is not a matrix, or p < 1.
+
+    Example:
+        >>> density(np.array([[9, 9], [9, 0], [0, 0]]), p=2, normalize=False).round(3).tolist()
+        [1.414, 1.0, 0.0]
+    """
+    S = np.asarray(S)
+    if S.ndim != 2:
+        raise ValueError(f"S must be [prompt, response], got shape {S.shape}")
+    check_levels(1, 0, p)
+    values = S.astype(np.float64)
+    # Rows are scaled to a largest entry of 1 first: x**p of a large p would overflow.
+    largest = values.max(axis=1, initial=0.0)
+    safe = np.where(largest > 0, largest, 1.0)
+    values = values / safe[:, None]
+    lengths = (values**p).sum(axis=1) ** (1 / p)
+    densities = np.divide(values.sum(axis=1), lengths, out=np.zeros(len(values)), where=lengths > 0)
+    top = densities.max(initial=0.0)
+    return densities / top if normalize and top > 0 else densities
+
+
+def instruction_score(a: Shaped[np.ndarray, " prompt"], mask: Bool[np.ndarray, " prompt"]) -> float:
+    """Sum of the densities of the instruction tokens over ``log2(2 + their number)``.
+
+    Args:
+        a: [prompt] importance density.
+        mask: [prompt] which tokens are instruction tokens.
+
+    Returns:
+        The instruction score; 0 for an empty mask.
+
+    Raises:
+        ValueError: the lengths differ.
+
+    Example:
+        >>> instruction_score(np.array([1.0, 0.5, 0.25]), np.array([True, True, False]))
+        0.75
+    """
+    a, mask = np.asarray(a, dtype=np.float64), np.asarray(mask, dtype=bool)
+    if a.shape != mask.shape or a.ndim != 1:
+        raise ValueError(f"density and mask must be vectors of one length, got {a.shape} and {mask.shape}")
+    return float(a[mask].sum() / math.log2(2 + mask.sum()))

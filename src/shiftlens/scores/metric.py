@@ -1,0 +1,54 @@
+"""The densities as torchmetrics metrics, for use inside Lightning modules and across ranks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+from torchmetrics import Metric
+
+from shiftlens.scores.importance import check_levels, density, instruction_score, score
+
+
+class InstructionScore(Metric):
+    """Mean instruction score over samples; its functional core is :mod:`shiftlens.scores.importance`.
+
+    Args:
+        L: levels of the sparse score.
+        b: largest level set to 0.
+        p: order of the norm in the density.
+
+    Raises:
+        ValueError: L, b or p is out of range.
+
+    Example:
+        >>> metric = InstructionScore(L=10, b=0, p=4)
+        >>> metric.update(torch.tensor([[1.0, 2.0], [0.5, 0.0]]), torch.tensor([True, False]))
+        >>> round(metric.compute().item(), 4)
+        0.6309
+    """
+
+    higher_is_better = None
+    is_differentiable = False
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, L: int = 10, b: int = 0, p: float = 4, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        check_levels(L, b, p)
+        self.L, self.b, self.p = L, b, p
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, importance: Shaped[Tensor, "prompt response"], mask: Bool[Tensor, " prompt"]) -> None:
+        """Add one sample: its raw importance and its instruction mask."""
+        levels = score(importance.detach().float().cpu().numpy(), self.L, self.b)
+        self.total += instruction_score(density(levels, self.p), mask.cpu().numpy())
+        self.count += 1
+
+    def compute(self) -> Float[Tensor, ""]:
+        """Mean over the samples seen; NaN before the first."""
+        return self.total / self.count

@@ -1,0 +1,145 @@
+"""Forward-mode attribution: generic and written-out tangents, against one backward pass per token."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from naive import naive
+from tiny import FAMILIES, VOCAB, tiny
+
+from shiftlens.attribution import forward as engine
+from shiftlens.attribution import llama_tangents
+from shiftlens.attribution.attention import plain_attention
+from shiftlens.attribution.forward import forward
+
+WRITTEN_OUT = {"llama", "llama_biased", "mistral", "qwen2", "qwen3"}
+CASES = [  # total, response, sources, chunk
+    (21, 6, [9, 2, 14, 3], 1),  # not sorted, not contiguous; 14 is the one right before the response
+    (21, 6, [2, 3, 9, 14, 5], 2),
+    (17, 1, [0, 1, 8, 15], 50),  # one response token, the first id of all, chunk above N
+    (9, 8, [0], 3),  # everything but one id is response
+]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Products this small only lose time to threads waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def ids():
+    return torch.randint(3, VOCAB, (21,), generator=torch.Generator().manual_seed(1))
+
+
+def off(got, want):
+    """Largest error relative to the largest entry of its column."""
+    return ((got - want).abs().amax(0) / want.abs().amax(0)).max().item()
+
+
+def truth(model, ids, sources, response):
+    # Families whose default attention takes its softmax in float32 would cost the truth nine digits.
+    with plain_attention(model):
+        return naive(model, ids, sources, response)
+
+
+@pytest.mark.parametrize("generic", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_exact_in_float64(family, generic, ids, monkeypatch):
+    model = tiny(family)
+    if generic:
+        monkeypatch.setattr(engine, "takes", lambda *_: False)
+    elif family not in WRITTEN_OUT:
+        pytest.skip("the generic path is the only one")
+    # Smaller than the texts, so that parts start at different sources and attention has several blocks.
+    monkeypatch.setattr(llama_tangents, "_PART", 2)
+    monkeypatch.setattr(llama_tangents, "_BLOCK", 4)
+    for total, response, sources, chunk in CASES:
+        at = torch.tensor(sources)
+        want, want_logp = truth(model, ids[:total], at, response)
+        got, logp = forward(model, ids[:total], at, response, chunk)
+        assert got.dtype == logp.dtype == torch.float64
+        if family != "mistral_sliding" or total < 17:  # there, far sources have no influence at all
+            assert want.abs().amax(0).min() > 0
+        assert torch.equal(got[:, want.abs().amax(0) == 0], want[:, want.abs().amax(0) == 0])
+        assert off(got[:, want.abs().amax(0) > 0], want[:, want.abs().amax(0) > 0]) < 1e-9
+        assert (logp - want_logp).abs().max() < 1e-12
+
+
+def test_written_out_tangents_are_taken_where_they_hold():
+    assert {family for family in FAMILIES if llama_tangents.takes(tiny(family), 30)} == WRITTEN_OUT
+    sliding = tiny("mistral_sliding")  # a window of 6
+    assert llama_tangents.takes(sliding, 6)
+    assert not llama_tangents.takes(sliding, 7)
+    adapted = tiny("llama")
+    layer = adapted.model.layers[1].mlp
+    layer.up_proj = torch.nn.Sequential(layer.up_proj)
+    assert not llama_tangents.takes(adapted, 6)
+
+
+def test_window_that_is_just_long_enough(ids):
+    """At 6 ids a window of 6 hides nothing, and the written-out path must agree with the masked model."""
+    model, at = tiny("mistral_sliding"), torch.tensor([0, 2])
+    want, _ = truth(model, ids[:6], at, 2)
+    assert off(forward(model, ids[:6], at, 2, 4)[0], want) < 1e-9
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_the_model_is_left_as_it_was(family, ids):
+    model = tiny(family).train()
+    list(model.modules())[-1].eval()  # a module frozen in evaluation mode stays so
+    attention = model.config._attn_implementation
+    modes = [module.training for module in model.modules()]
+    first, _ = forward(model, ids, torch.tensor([1, 4]), 3, 8)
+    assert model.config._attn_implementation == attention
+    assert [module.training for module in model.modules()] == modes
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert torch.is_grad_enabled()
+    # Dropout, on in training mode for GPT-2, must not have played a part.
+    assert torch.equal(first, forward(model.eval(), ids, torch.tensor([1, 4]), 3, 8)[0])
+
+
+def test_the_model_is_left_as_it_was_after_an_error(ids):
+    model = tiny("llama")
+    with pytest.raises(IndexError):
+        forward(model, ids + VOCAB, torch.tensor([1]), 3, 8)
+    assert model.config._attn_implementation == "sdpa"
+    assert not model.get_input_embeddings()._forward_hooks
+    assert not model.get_output_embeddings()._forward_pre_hooks
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_half_precision_gives_float32_near_the_truth(family, ids):
+    at = torch.tensor([2, 3, 9, 14])
+    want, _ = truth(tiny(family, torch.float32), ids, at, 6)
+    half = tiny(family, torch.bfloat16)
+    assert not llama_tangents.takes(half, len(ids))  # it would lose a digit more
+    got, logp = forward(half, ids, at, 6, 3)
+    assert got.dtype == logp.dtype == torch.float32
+    assert off(got, want) < 0.12
+
+
+def test_no_sources_is_an_empty_answer(ids):
+    A, logp = forward(tiny("llama"), ids, torch.tensor([], dtype=torch.long), 4, 2)
+    assert A.shape == (0, 4)
+    assert logp.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    ("sources", "response", "chunk", "message"),
+    [
+        ([1], 0, 1, "response must be in 1..20"),
+        ([1], 21, 1, "response must be in 1..20"),
+        ([1], 3, 0, "chunk must be at least 1"),
+        ([1, 18], 3, 1, "before the response"),
+        ([-1], 3, 1, "before the response"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(ids, sources, response, chunk, message):
+    with pytest.raises(ValueError, match=message):
+        forward(tiny("llama"), ids, torch.tensor(sources), response, chunk)

@@ -1,0 +1,53 @@
+"""What is installed is what is in the tree."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_module
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_wheel_holds_every_file_of_the_source_tree(tmp_path):
+    tracked = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src", "hooks", "callbacks", "conf"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if tracked.returncode:
+        pytest.skip("not a git checkout, so the source files are not known")
+    source = {
+        "shiftlens/" + name.removeprefix("src/shiftlens/")
+        for name in tracked.stdout.split()
+        if not (ROOT / name).is_symlink()
+    }
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        packed = {name for name in wheel.namelist() if name.startswith("shiftlens/")}
+    assert packed == source
+
+
+@pytest.mark.parametrize("model", sorted(path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")))
+def test_every_pair_composes_and_names_two_models(model):
+    with initialize_config_module("shiftlens.conf", version_base="1.3"):
+        cfg = compose("analyze", [f"model={model}"])
+    assert cfg.model.name == model
+    assert cfg.model.base
+    assert cfg.model.tuned
+    assert cfg.model.base != cfg.model.tuned
+
+
+def test_every_option_of_every_group_composes():
+    groups = ["data", "logger", "experiment", "trainer", "saliency", "callbacks", "paths"]
+    for group in groups:
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            with initialize_config_module("shiftlens.conf", version_base="1.3"):
+                word = f"+{group}={path.stem}" if group == "experiment" else f"{group}={path.stem}"
+                assert group in compose("analyze", [word]) or group == "experiment"
