@@ -408,7 +408,7 @@ def test_every_data_config_is_complete_and_explained() -> None:
         data, lines = conf(name), (CONF / f"{name}.yaml").read_text().splitlines()
         assert data["name"] == name
         assert data["reader"] in READERS
-        assert (data["limit"], data["on_error"]) == (None, "raise")
+        assert (data["limit"], data["on_error"]) == (30 if name == "verifiable" else None, "raise")
         assert data["max_new_tokens"] == (32 if name == "verifiable" else 300)
         if data["reader"] == "hub":
             assert data["columns"] in hub.COLUMNS

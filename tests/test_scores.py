@@ -96,7 +96,8 @@ def test_profile_bins_by_the_middle_of_each_token():
     a = np.arange(25.0)
     want = [np.mean([a[n] for n in range(25) if int((n + 0.5) / 25 * 10) == k]) for k in range(10)]
     np.testing.assert_allclose(position_profile(a), want)
-    np.testing.assert_allclose(position_profile(a[::-1]), want[::-1])
+    even = np.arange(24.0)  # no token on a boundary
+    np.testing.assert_allclose(position_profile(even[::-1]), position_profile(even)[::-1])
     assert np.isnan(position_profile(np.ones(3))).sum() == 7
     assert math.isnan(region_mean(a, np.zeros(25, bool)))
 

@@ -101,10 +101,11 @@ def options_from_config(config: dict[str, Any]) -> Any:
 
     saliency, data, report = config["saliency"], config["data"], config["report"]
     problems = []
-    try:
-        check_levels(saliency["L"], saliency["b"], saliency["p"])
-    except ValueError as error:
-        problems.append(f"saliency: {error}")
+    for group, b in (("saliency", saliency["b"]), ("report", report["b"])):
+        try:
+            check_levels(saliency["L"], b, saliency["p"])
+        except ValueError as error:
+            problems.append(f"{group}: {error}")
     if saliency["mode"] not in MODES:
         problems.append(f"saliency.mode={saliency['mode']}: expected one of {', '.join(MODES)}")
     counts = {
@@ -136,5 +137,6 @@ def options_from_config(config: dict[str, Any]) -> Any:
         on_error=data.get("on_error", "raise"),
         seed=config["seed"],
         map_prompt=report["prompt"],
+        map_b=report["b"],
         maps=report["maps"],
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from shiftlens.evidence.measure import Measured, Settings, measure, profile_tabl
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import load_lm, load_tokenizer, shared_template
 from shiftlens.models.pair import Layers, Pair, RoleSpec, find_pair, identify
+from shiftlens.models.sources import short_name
 from shiftlens.prompts.encode import Encoded, EncodeError, encode
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.provenance import provenance
@@ -68,6 +69,7 @@ class Options:
         on_error: ``raise`` or ``skip`` prompts that cannot be encoded.
         seed: of the bootstrap intervals.
         map_prompt: id of the prompt whose map is shown first; ``None`` is the one with the median shift.
+        map_b: b of the maps.
         maps: number of prompts with a map.
     """
 
@@ -81,6 +83,7 @@ class Options:
     on_error: str
     seed: int
     map_prompt: str | None
+    map_b: int
     maps: int
 
 
@@ -128,18 +131,29 @@ def run(
         samples=samples,
         tokens=tokens_table(measured),
         profile=profile_table(measured),
-        maps=saliency_maps(chosen, by_role, {name: role.tokenizer for name, role in roles.items()}, samples),
+        maps=saliency_maps(
+            chosen,
+            by_role,
+            {name: role.tokenizer for name, role in roles.items()},
+            samples,
+            replace(options.settings, b=options.map_b),
+        ),
         provenance=provenance(
-            models={name: {**role.identity.to_dict(), "template": role.template} for name, role in roles.items()},
+            models={name: _model_record(role) for name, role in roles.items()},
             data={
                 "name": prompts.where,
                 "n": len(roles["tuned"].encoded),
                 "skipped": [str(problem) for problem in skipped],
             },
-            settings=vars(options.settings),
+            settings={**vars(options.settings), "picture_b": options.map_b},
             attribution={"target": "probability", "mode": options.mode, "version": ATTRIBUTION_VERSION},
         ),
     )
+
+
+def _model_record(role: Role) -> dict[str, str]:
+    name = short_name(role.spec.source)
+    return {"name": name, **role.identity.to_dict(), "template": role.template}
 
 
 def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str, Role], tuple[Problem, ...]]:
@@ -215,7 +229,10 @@ def explain(
     if not missing:
         console.print(f"[bold]{name}[/]: all {done} samples are in the ledger; no model work")
         return ledger.read(requests)
-    console.print(f"[bold]{name}[/]: {len(missing)} samples to explain, {done} in the ledger; {role.spec.source}")
+    console.print(
+        f"[bold]{name}[/]: {len(missing)} samples to explain, {done} in the ledger; {role.spec.source}",
+        soft_wrap=True,
+    )
     _quiet_libraries()
     lm = load_lm(role.spec, role.layers, role.template, cache)
     module = AttributionModule(lm, options.mode, options.chunk)
@@ -246,4 +263,5 @@ def _quiet_libraries() -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*")
+    for noise in (".*is_gradient_checkpointing.*", ".*treespec, LeafSpec.*"):
+        warnings.filterwarnings("ignore", message=noise)

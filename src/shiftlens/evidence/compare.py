@@ -17,7 +17,7 @@ from scipy import stats
 from shiftlens.evidence.finding import Group
 
 RESAMPLES = 5000
-Values = Float[np.ndarray, " samples"]
+Values = Float[np.ndarray, "_"]  # groups may differ in size
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from shiftlens.errors import ConfigError
 from shiftlens.evidence.analysis import ROLES, SaliencyMap
-from shiftlens.evidence.measure import Measured
+from shiftlens.evidence.measure import Measured, Settings
 from shiftlens.prompts.encode import token_texts
+from shiftlens.scores import score
 
 
 def choose_prompts(samples: pd.DataFrame, prompt: str | None, count: int) -> list[str]:
@@ -43,6 +44,7 @@ def saliency_maps(
     measured: Mapping[str, Sequence[Measured]],
     tokenizers: Mapping[str, PreTrainedTokenizerBase],
     samples: pd.DataFrame,
+    settings: Settings,
 ) -> list[SaliencyMap]:
     """Base and tuned maps of the chosen prompts, side by side.
 
@@ -51,13 +53,14 @@ def saliency_maps(
         measured: role -> its samples.
         tokenizers: role -> its tokenizer.
         samples: the samples table, for scores and verdicts.
+        settings: L and b of the pictures; densities keep those of the samples table.
     """
-    table = samples.set_index(["role", "id"])
+    table = {(row["role"], row["id"]): row for row in samples.to_dict("records")}
     by_id = {role: {m.encoded.prompt.id: m for m in measured[role]} for role in ROLES}
     maps = []
     for prompt in chosen:
         for role in ROLES:
-            m, row = by_id[role][prompt], table.loc[(role, prompt)]
+            m, row = by_id[role][prompt], table[role, prompt]
             maps.append(
                 SaliencyMap(
                     prompt_id=prompt,
@@ -65,7 +68,7 @@ def saliency_maps(
                     prompt_tokens=m.encoded.tokens,
                     response_tokens=token_texts(tokenizers[role], m.row.response_ids.tolist()),
                     regions=m.encoded.regions,
-                    score=m.S,
+                    score=score(m.row.gradient, settings.L, settings.b),
                     density=m.density,
                     instruction_score=float(row["instruction_score"]),
                     response=m.row.response,

@@ -30,7 +30,7 @@ class Settings:
 
     L: int = 10
     b: int = 7
-    p: float = 4
+    p: float | int = 4
 
 
 @dataclass(frozen=True)

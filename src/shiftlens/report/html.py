@@ -76,6 +76,7 @@ def render_report(analysis: Analysis) -> str:
     figures = {name: fig.to_plotly_json() for name, fig in pictures if fig.data}
     return environment.get_template("report.html.j2").render(
         models=analysis.provenance["models"],
+        picture_b=dict(analysis.provenance.get("settings", {})).get("picture_b"),
         provenance=list(_flat(analysis.provenance)),
         findings=analysis.findings,
         sentences=sentences,

@@ -50,7 +50,7 @@ def score(
     return levels.astype(np.uint8)
 
 
-def check_levels(L: int, b: int, p: float = 4) -> None:
+def check_levels(L: int, b: int, p: float | int = 4) -> None:
     """Check L, b and p together.
 
     Raises:
@@ -73,7 +73,7 @@ def check_levels(L: int, b: int, p: float = 4) -> None:
 
 
 def density(
-    S: Shaped[np.ndarray, "prompt response"], p: float = 4, normalize: bool = True
+    S: Shaped[np.ndarray, "prompt response"], p: float | int = 4, normalize: bool = True
 ) -> Float[np.ndarray, " prompt"]:
     """Importance density ``a_n = ||S[n]||_1 / ||S[n]||_p``, then divided by the prompt's largest.
 

@@ -36,7 +36,7 @@ class InstructionScore(Metric):
     total: Tensor
     count: Tensor
 
-    def __init__(self, L: int = 10, b: int = 0, p: float = 4, **kwargs: Any) -> None:
+    def __init__(self, L: int = 10, b: int = 0, p: float | int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         check_levels(L, b, p)
         self.L, self.b, self.p = L, b, p

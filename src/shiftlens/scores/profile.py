@@ -23,8 +23,8 @@ def region_mean(a: Float[np.ndarray, " prompt"], mask: Bool[np.ndarray, " prompt
 def position_profile(a: Float[np.ndarray, " prompt"], bins: int = 10) -> Float[np.ndarray, " bins"]:
     """Mean density in equal bins of relative position.
 
-    Token n of N lies at ``(n + 0.5) / N``, so that the profile of a reversed prompt is the
-    reversed profile.
+    Token n of N lies at ``(n + 0.5) / N``, in the middle of its share of the prompt; one
+    exactly on a boundary counts in the bin after it.
 
     Args:
         a: [prompt] importance density.

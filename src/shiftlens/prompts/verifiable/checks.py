@@ -112,7 +112,7 @@ def check_problems(check: Any) -> str | None:
     return f"check {name}: {'; '.join(faults)}" if faults else None
 
 
-def followed(check: Mapping[str, Any], response: str) -> bool:
+def followed(check: Any, response: str) -> bool:
     """Decide from a response alone whether it follows the instruction.
 
     Args:
@@ -136,7 +136,7 @@ def followed(check: Mapping[str, Any], response: str) -> bool:
     return _run(check, response)
 
 
-def _run(check: Mapping[str, Any], response: str) -> bool:
+def _run(check: Any, response: str) -> bool:
     response = response.strip()
     arguments = {key: value for key, value in check.items() if key != "name"}
     return response != "" and _CHECKERS[check["name"]].function(response, **arguments)
