@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -44,6 +45,7 @@ class HeadTap:
             self._handle = None
 
     def _capture(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        torch.set_grad_enabled(True)
         self.body = args[0]
         self.leaf = args[0].detach().requires_grad_()
         return (self.leaf, *args[1:])

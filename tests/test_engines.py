@@ -20,9 +20,11 @@ def truth(model, ids, sources, response):
         return naive(model, ids, sources, response)
 
 
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
+@pytest.mark.parametrize("mode", ["reverse", "forward", "naive"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exact_in_float64(family, mode):
+    if (family, mode) == ("gemma2", "naive"):
+        pytest.skip("this family's own attention takes its softmax in float32, and naive keeps it")
     model = tiny(family).requires_grad_(False)
     rng = np.random.default_rng(FAMILIES.index(family))
     for chunk in (1, 3, 50):
@@ -67,7 +69,7 @@ def test_zeroed_embedding_is_what_the_gradient_estimates():
 def test_auto_takes_the_cheaper_way():
     assert choose("auto", 30, 300) == "forward"
     assert choose("auto", 300, 30) == "reverse"
-    with pytest.raises(ValueError, match="auto, reverse, forward"):
+    with pytest.raises(ValueError, match="auto, reverse, forward, naive"):
         choose("fast", 1, 1)
 
 

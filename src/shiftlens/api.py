@@ -121,7 +121,7 @@ def attribute(
         prompt: what the user says; the model's template is put around it.
         response: the response to explain; ``None`` is the model's own greedy one.
         max_new_tokens: longest response of its own (300 in the paper).
-        mode: attribution engine: ``auto``, ``reverse`` or ``forward``.
+        mode: attribution engine: ``auto``, ``reverse``, ``forward`` or ``naive``; the numbers are the same.
 
     Returns:
         The raw importance with everything needed to read it.

@@ -10,9 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.forward import forward
+from shiftlens.attribution.naive import naive
 from shiftlens.attribution.reverse import reverse
 
-MODES = ("auto", "reverse", "forward")
+MODES = ("auto", "reverse", "forward", "naive")
 CHUNK = 16
 """Tangents or cotangents carried through the model at once."""
 REVERSE_ROW_COST = 1.6
@@ -61,7 +62,7 @@ def log_gradient(
         input_ids: [total] ids fed; the last ``response`` of them are the response.
         prompt_index: [prompt] positions of the prompt tokens.
         response: number of response tokens M; 0 gives an empty result.
-        mode: ``auto``, ``reverse`` or ``forward``.
+        mode: one of :data:`MODES`.
         chunk: how many derivatives are carried at once; memory grows with it, numbers do not change.
 
     Returns:
@@ -69,6 +70,6 @@ def log_gradient(
     """
     if response == 0:
         return torch.zeros(len(prompt_index), 0), torch.zeros(0)
-    engine = {"forward": forward, "reverse": reverse}[choose(mode, len(prompt_index), response)]
+    engine = {"forward": forward, "reverse": reverse, "naive": naive}[choose(mode, len(prompt_index), response)]
     gradient, logp = engine(model, torch.tensor(input_ids), torch.tensor(prompt_index), response, chunk)
     return gradient.cpu(), logp.cpu()

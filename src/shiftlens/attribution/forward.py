@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.llama_tangents import llama_tangents, takes
+from shiftlens.hooks import EmbeddingTap, HeadTap
 
 
 @dataclass(frozen=True)
@@ -95,36 +96,19 @@ def forward(
 
 def _primal(model: PreTrainedModel, ids: Int[Tensor, " total"], response: int) -> Primal:
     """One pass over all ids but the last, and one backward pass through the output layer alone."""
-    seen: dict[str, Tensor] = {}
-
-    def embedded(_module: object, _args: object, out: Tensor) -> None:
-        seen["embeddings"] = out[0].detach()
-
-    def entering_head(_module: object, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-        # From here to the logits a graph is wanted: scaling and soft-capping are then included in it.
-        torch.set_grad_enabled(True)
-        seen["hidden"] = args[0][:, -response:].detach().requires_grad_()
-        return (seen["hidden"],)
-
-    handles = [
-        model.get_input_embeddings().register_forward_hook(embedded),
-        model.get_output_embeddings().register_forward_pre_hook(entering_head),
-    ]
     # Made without the configuration, so that sliding layers keep every key; masks still apply the window.
     cache = DynamicCache()
-    try:
-        with torch.no_grad():  # also undoes what the hook switched on
-            logits = model(ids[None, :-1], past_key_values=cache, use_cache=True).logits[0]
-            wide = torch.float64 if logits.dtype == torch.float64 else torch.float32
-            logp = torch.log_softmax(logits.to(wide), dim=-1)
-            logp = logp.gather(1, ids[-response:, None].to(logp.device))[:, 0]
-            # The head acts on each position alone, so one backward pass gives every g_m.
-            (gradient,) = torch.autograd.grad(logp.sum(), seen["hidden"])
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), EmbeddingTap(model) as embedding, HeadTap(model) as head:
+        logits = model(ids[None, :-1], past_key_values=cache, use_cache=True, logits_to_keep=response).logits[0]
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        logp = torch.log_softmax(logits.to(wide), dim=-1)
+        logp = logp.gather(1, ids[-response:, None].to(logp.device))[:, 0]
+        assert embedding.embedding is not None
+        assert head.leaf is not None
+        # The head acts on each position alone, so one backward pass gives every g_m.
+        (gradient,) = torch.autograd.grad(logp.sum(), head.leaf)
     keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
-    return Primal(seen["embeddings"], gradient[0], logp.detach(), keys, values)
+    return Primal(embedding.embedding[0].detach(), gradient[0], logp.detach(), keys, values)
 
 
 def _tangents(model: PreTrainedModel, primal: Primal, sources: list[int]) -> Float[Tensor, "chunk after hidden"]:
