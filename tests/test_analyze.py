@@ -190,3 +190,21 @@ def test_train_says_plainly_that_it_is_not_there_yet(tmp_path):
     assert done.returncode == 1
     assert "not part of this version" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_given_responses_are_explained_whole_and_long_prompts_refused(words, tmp_path):
+    given = "write the words in order, please, and then some more of them"
+    rows = [{"id": "g", "text": "write it", "response": given}, {"id": "long", "text": "words " * 300}]
+    (tmp_path / "mixed.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    mixed = [*words, f"data.path={tmp_path / 'mixed.jsonl'}", "logger=none", "hydra.run.dir=out"]
+    refused = run(*mixed, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "data.on_long=cut" in refused.stderr
+    assert "prompt long" in refused.stderr
+    done = run(*mixed, "data.on_long=cut", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    samples = pd.read_parquet(tmp_path / "out" / "tables" / "samples.parquet").set_index(["role", "id"])
+    for role in ("base", "tuned"):
+        assert samples.loc[(role, "g"), "response"] == given
+        assert samples.loc[(role, "g"), "n_response"] > 8  # data.max_new_tokens is 8
+        assert samples.loc[(role, "long"), "n_cut"] > 0

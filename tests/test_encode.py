@@ -91,13 +91,9 @@ def test_bytes_of_one_character_all_belong_to_its_span():
 
 
 def test_zero_width_offsets_are_mended():
-    assert _mend_offsets([(0, 0), (0, 0), (3, 3), (4, 4), (0, 0)], 8) == [
-        (0, 3),
-        (0, 3),
-        (3, 4),
-        (4, 8),
-        (8, 8),
-    ]
+    """A special token in front, three zero-width tokens, a special token at the end."""
+    offsets = [(0, 0), (0, 0), (3, 3), (4, 4), (0, 0)]
+    assert _mend_offsets(offsets, 8) == [(0, 0), (0, 3), (3, 4), (4, 8), (8, 8)]
     assert _mend_offsets([(0, 0), (0, 3), (3, 5)], 5) == [(0, 0), (0, 3), (3, 5)]
 
 

@@ -96,7 +96,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
     """
     from shiftlens.attribution import MODES
     from shiftlens.evidence.measure import Settings
-    from shiftlens.pipeline import Options
+    from shiftlens.prepare import Options
     from shiftlens.scores import check_levels
 
     saliency, data, report = config["saliency"], config["data"], config["report"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from shiftlens.attribution import (
@@ -21,70 +20,20 @@ from shiftlens.attribution import (
     Ledger,
     Request,
     Row,
-    row_key,
-    stop_ids,
 )
 from shiftlens.callbacks import LedgerWriter
-from shiftlens.errors import Problem, PromptError
 from shiftlens.evidence.analysis import ROLES, Analysis
 from shiftlens.evidence.density import density_findings
 from shiftlens.evidence.maps import choose_prompts, saliency_maps
-from shiftlens.evidence.measure import Measured, Settings, measure, profile_table, samples_table, tokens_table
-from shiftlens.models.identity import Identity
-from shiftlens.models.loading import load_lm, load_tokenizer, shared_template
-from shiftlens.models.pair import Layers, Pair, RoleSpec, find_pair, identify
+from shiftlens.evidence.measure import Measured, measure, profile_table, samples_table, tokens_table
+from shiftlens.models.loading import load_lm
+from shiftlens.models.pair import Pair
 from shiftlens.models.sources import short_name
-from shiftlens.prompts.encode import Encoded, EncodeError, encode
+from shiftlens.prepare import Options, Role, prepare
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.provenance import provenance
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Role:
-    """One role made ready: everything but its weights in memory."""
-
-    spec: RoleSpec
-    layers: Layers
-    identity: Identity
-    tokenizer: PreTrainedTokenizerBase
-    template: str
-    encoded: tuple[Encoded, ...]
-    requests: tuple[Request, ...]
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a run is asked to do, beyond the pair and the prompts.
-
-    Args:
-        settings: L, b and p.
-        mode: attribution engine.
-        chunk: derivatives carried at once.
-        batch_size: prompts whose responses are generated together.
-        max_new_tokens: longest response.
-        max_tokens: most prompt tokens; ``None`` is what the model's context leaves.
-        on_long: ``refuse`` or ``cut`` longer prompts.
-        on_error: ``raise`` or ``skip`` prompts that cannot be encoded.
-        seed: of the bootstrap intervals.
-        map_prompt: id of the prompt whose map is shown first; ``None`` is the one with the median shift.
-        map_b: b of the maps.
-        maps: number of prompts with a map.
-    """
-
-    settings: Settings
-    mode: str
-    chunk: int
-    batch_size: int
-    max_new_tokens: int
-    max_tokens: int | None
-    on_long: str
-    on_error: str
-    seed: int
-    map_prompt: str | None
-    map_b: int
-    maps: int
 
 
 def run(
@@ -154,61 +103,6 @@ def run(
 def _model_record(role: Role) -> dict[str, str]:
     name = short_name(role.spec.source)
     return {"name": name, **role.identity.to_dict(), "template": role.template}
-
-
-def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str, Role], tuple[Problem, ...]]:
-    """Find both models, encode every prompt for both, and name every sample by content."""
-    found = find_pair(pair)
-    tokenizers = {name: load_tokenizer(layers) for name, layers in found.items()}
-    template = shared_template(pair.tuned.template, tokenizers["tuned"])
-    limits = {name: _room(found[name], options) for name in ROLES}
-    problems: list[Problem] = []
-    encoded: dict[str, list[Encoded]] = {name: [] for name in ROLES}
-    for number, prompt in enumerate(prompts.prompts, start=1):
-        try:
-            both = {
-                name: encode(prompt, tokenizers[name], template, limits[name], options.on_long) for name in ROLES
-            }
-        except EncodeError as error:
-            problems.append(error.problem(number))
-            continue
-        for name, value in both.items():
-            encoded[name].append(value)
-    if problems and (options.on_error != "skip" or not encoded["base"]):
-        raise PromptError(prompts.where, problems)
-    roles = {}
-    for name in ROLES:
-        spec, layers = pair.role(name), found[name]
-        identity = identify(spec, layers, pair.cache)
-        stops = tuple(stop_ids(layers.model.folder, tokenizers[name]))
-        requests = tuple(_request(e, identity, stops, tokenizers[name], options) for e in encoded[name])
-        roles[name] = Role(spec, layers, identity, tokenizers[name], template, tuple(encoded[name]), requests)
-    return roles, (*prompts.skipped, *problems)
-
-
-def _room(layers: Layers, options: Options) -> int | None:
-    config = AutoConfig.from_pretrained(layers.model.folder)
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    room = None if context is None else context - options.max_new_tokens
-    return min((n for n in (room, options.max_tokens) if n is not None), default=None)
-
-
-def _request(
-    encoded: Encoded,
-    identity: Identity,
-    stops: tuple[int, ...],
-    tokenizer: PreTrainedTokenizerBase,
-    options: Options,
-) -> Request:
-    given = encoded.prompt.response
-    if given is None:
-        response_ids = None
-        how: Any = {"greedy": options.max_new_tokens, "stops": list(stops)}
-    else:
-        response_ids = tuple(tokenizer(given, add_special_tokens=False)["input_ids"][: options.max_new_tokens])
-        how = list(response_ids)
-    key = row_key(identity, encoded.input_ids, encoded.prompt_index, how, {"target": "probability"})
-    return Request(key, encoded.input_ids, encoded.prompt_index, response_ids, options.max_new_tokens, stops)
 
 
 def explain(

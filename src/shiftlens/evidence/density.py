@@ -98,6 +98,9 @@ def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
     both = wide.dropna()
     base, tuned = both["base"].to_numpy(float), both["tuned"].to_numpy(float)
     missing = len(wide) - len(both)
+    lengths = samples.groupby("role")["n_response"].mean()
+    # Density counts response tokens, so a difference in length is a rival explanation.
+    length_note = f"mean response tokens: base {lengths['base']:.1f}, tuned {lengths['tuned']:.1f}"
     return _finding(
         paired(tuned, base, seed),
         name="density/base_vs_tuned",
@@ -108,7 +111,7 @@ def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
         test="paired t, one-sided",
         groups={"base": base, "tuned": tuned},
         n=len(both),
-        notes=[f"left out: {missing} prompts without a score of both roles"] if missing else [],
+        notes=[length_note, *([f"left out: {missing} prompts without a score of both roles"] if missing else [])],
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool
 from transformers import PreTrainedTokenizerBase
 
-from shiftlens.errors import ConfigError, Problem
+from shiftlens.errors import ConfigError
 from shiftlens.prompts.schema import Prompt, Span
 
 log = logging.getLogger(__name__)
@@ -19,15 +19,11 @@ _PLACE = "\ue000\ue001"  # private-use characters: no template contains or chang
 
 
 class EncodeError(ValueError):
-    """A prompt that cannot be encoded; carries the :class:`~shiftlens.errors.Problem`'s field."""
+    """A prompt that cannot be encoded; ``field`` is the part of it at fault."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
-
-    def problem(self, row: int) -> Problem:
-        """The fault as a problem of row ``row``."""
-        return Problem(row, self.field, str(self))
 
 
 @dataclass(frozen=True)

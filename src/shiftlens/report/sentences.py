@@ -84,13 +84,15 @@ def p_value(p: float | None) -> str:
     """A p-value as people write it.
 
     Example:
-        >>> [p_value(p) for p in (0.0312, 3.2e-6, 0.0, None)]
-        ['= 0.031', '= 3e-6', '< 1e-300', 'not testable']
+        >>> [p_value(p) for p in (0.0312, 3.2e-6, 0.0, 0.9996, None)]
+        ['= 0.031', '= 3e-6', '< 1e-300', '> 0.99', 'not testable']
     """
     if p is None:
         return "not testable"
     if p < 1e-300:
         return "< 1e-300"
+    if p > 0.99:
+        return "> 0.99"
     if p >= 0.001:
         return f"= {p:.2g}"
     mantissa, exponent = f"{p:.0e}".split("e")

@@ -1,0 +1,137 @@
+"""Make a run ready: both models found, every prompt encoded for both, every sample named by content."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from shiftlens.attribution import Request, row_key, stop_ids
+from shiftlens.errors import Problem, PromptError
+from shiftlens.evidence.analysis import ROLES
+from shiftlens.evidence.measure import Settings
+from shiftlens.models.identity import Identity
+from shiftlens.models.loading import load_tokenizer, shared_template
+from shiftlens.models.pair import Layers, Pair, RoleSpec, find_pair, identify
+from shiftlens.prompts.encode import Encoded, EncodeError, encode
+from shiftlens.prompts.readers import PromptSet
+from shiftlens.prompts.schema import Prompt
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a run is asked to do, beyond the pair and the prompts.
+
+    Args:
+        settings: L, b and p.
+        mode: attribution engine.
+        chunk: derivatives carried at once.
+        batch_size: prompts whose responses are generated together.
+        max_new_tokens: longest response.
+        max_tokens: most prompt tokens; ``None`` is what the model's context leaves.
+        on_long: ``refuse`` or ``cut`` longer prompts.
+        on_error: ``raise`` or ``skip`` prompts that cannot be encoded.
+        seed: of the bootstrap intervals.
+        map_prompt: id of the prompt whose map is shown first; ``None`` is the one with the median shift.
+        map_b: b of the maps.
+        maps: number of prompts with a map.
+    """
+
+    settings: Settings
+    mode: str
+    chunk: int
+    batch_size: int
+    max_new_tokens: int
+    max_tokens: int | None
+    on_long: str
+    on_error: str
+    seed: int
+    map_prompt: str | None
+    map_b: int
+    maps: int
+
+
+@dataclass(frozen=True)
+class Role:
+    """One role made ready: everything but its weights in memory."""
+
+    spec: RoleSpec
+    layers: Layers
+    identity: Identity
+    tokenizer: PreTrainedTokenizerBase
+    template: str
+    encoded: tuple[Encoded, ...]
+    requests: tuple[Request, ...]
+
+
+def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str, Role], tuple[Problem, ...]]:
+    """Find both models, encode every prompt for both, and name every sample by content."""
+    found = find_pair(pair)
+    tokenizers = {name: load_tokenizer(layers) for name, layers in found.items()}
+    template = shared_template(pair.tuned.template, tokenizers["tuned"])
+    contexts = {name: _context(found[name]) for name in ROLES}
+    problems: list[Problem] = []
+    encoded: dict[str, list[Encoded]] = {name: [] for name in ROLES}
+    for number, prompt in enumerate(prompts.prompts, start=1):
+        try:
+            both = {
+                name: encode(
+                    prompt,
+                    tokenizers[name],
+                    template,
+                    _room(prompt, tokenizers[name], contexts[name], options),
+                    options.on_long,
+                )
+                for name in ROLES
+            }
+        except EncodeError as error:
+            problems.append(Problem(number, error.field, f"{error} (prompt {prompt.id})"))
+            continue
+        for name, value in both.items():
+            encoded[name].append(value)
+    if problems and (options.on_error != "skip" or not encoded["base"]):
+        raise PromptError(prompts.where, problems)
+    roles = {}
+    for name in ROLES:
+        spec, layers = pair.role(name), found[name]
+        identity = identify(spec, layers, pair.cache)
+        stops = tuple(stop_ids(layers.model.folder, tokenizers[name]))
+        requests = tuple(_request(e, identity, stops, tokenizers[name], options) for e in encoded[name])
+        roles[name] = Role(spec, layers, identity, tokenizers[name], template, tuple(encoded[name]), requests)
+    return roles, (*prompts.skipped, *problems)
+
+
+def _context(layers: Layers) -> int | None:
+    config = AutoConfig.from_pretrained(layers.model.folder)
+    length: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return length
+
+
+def _given(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...] | None:
+    if prompt.response is None:
+        return None
+    return tuple(tokenizer(prompt.response, add_special_tokens=False)["input_ids"])
+
+
+def _room(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, context: int | None, options: Options) -> int | None:
+    """Most prompt tokens that leave room for the response."""
+    given = _given(prompt, tokenizer)
+    response = options.max_new_tokens if given is None else len(given)
+    if context is not None and response >= context:
+        raise EncodeError("response", f"of {response} tokens does not fit the model's context of {context}")
+    rooms = (None if context is None else context - response, options.max_tokens)
+    return min((room for room in rooms if room is not None), default=None)
+
+
+def _request(
+    encoded: Encoded,
+    identity: Identity,
+    stops: tuple[int, ...],
+    tokenizer: PreTrainedTokenizerBase,
+    options: Options,
+) -> Request:
+    given = _given(encoded.prompt, tokenizer)
+    how: Any = {"greedy": options.max_new_tokens, "stops": list(stops)} if given is None else list(given)
+    key = row_key(identity, encoded.input_ids, encoded.prompt_index, how, {"target": "probability"})
+    return Request(key, encoded.input_ids, encoded.prompt_index, given, options.max_new_tokens, stops)
