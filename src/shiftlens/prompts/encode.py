@@ -137,20 +137,17 @@ def _mend_offsets(offsets: list[Span], length: int) -> list[Span]:
     """Give zero-width tokens the characters up to the next token's start.
 
     Some byte-level tokenizers report ``(s, s)`` for every token. Special tokens added around
-    the text are ``(0, 0)`` before a token that starts at 0, and stay empty.
+    the text are ``(0, 0)`` too: in front they stay empty, behind they lie at the end.
     """
+    last = len(offsets)
+    while last > 1 and offsets[last - 1] == (0, 0):  # special tokens added behind the text
+        last -= 1
     mended: list[Span] = []
     next_start = length
-    for start, end in reversed(offsets):
+    for start, end in reversed(offsets[:last]):
         mended.append((start, end if end > start else max(start, next_start)))
-        next_start = start if start < next_start else next_start
-    mended.reverse()
-    # Trailing special tokens report (0, 0) too: they come after all text and cover none of it.
-    for i in range(len(mended) - 1, 0, -1):
-        if offsets[i] != (0, 0):
-            break
-        mended[i] = (length, length)
-    return mended
+        next_start = min(start, next_start)
+    return [*reversed(mended), *[(length, length)] * (len(offsets) - last)]
 
 
 def _wrap(text: str, tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str, str, int]:
