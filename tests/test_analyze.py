@@ -80,6 +80,10 @@ def test_everything_of_a_run_is_in_its_folder(first):
     fingerprints = {record["provenance"]["models"][role]["fingerprint"] for role in ("base", "tuned")}
     assert len(fingerprints) == 2
     assert "wandb sync" in done.stdout
+    # Without a given response, a rating is of the tuned model's own one.
+    t1 = {f["name"]: f for f in record["findings"]}
+    assert t1["density/followed_vs_unfollowed"]["groups"]["followed"]["n"] == 1
+    assert t1["density/followed_vs_unfollowed_in_base"]["groups"]["followed"]["n"] == 0
 
 
 def test_samples_are_what_the_python_interface_gives(first, pair):
@@ -158,7 +162,7 @@ def test_faulty_rows_are_skipped_on_request_and_counted(words, tmp_path):
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "1 faulty rows left out" in done.stdout
+    assert "1 prompts left out" in done.stdout
     provenance = json.loads((tmp_path / "out" / "findings.json").read_text())["provenance"]
     assert provenance["data"]["n"] == 2
     assert len(provenance["data"]["skipped"]) == 1

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from naive import naive
-from tiny import FAMILIES, VOCAB, tiny
+from tiny import FAMILIES, VOCAB, tiny, tokenizer
+from transformers import GenerationConfig
 
 import shiftlens as sl
-from shiftlens.attribution import choose, greedy, log_gradient
+from shiftlens.attribution import AttributionModule, Request, choose, engine, greedy, log_gradient
 from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.reverse import reverse
+from shiftlens.errors import ShiftLensError
+from shiftlens.models import LM, Identity
 
 
 def truth(model, ids, sources, response):
@@ -89,6 +92,49 @@ def test_a_batch_gets_the_responses_of_its_prompts_alone(family):
             else:
                 assert best == token
                 ids.append(token)
+
+
+def test_shipped_penalties_and_sampling_settings_do_not_reach_generation():
+    model = tiny("llama")
+    want = greedy(model, [[3, 4, 5]], 12, [])
+    model.generation_config = GenerationConfig(repetition_penalty=5.0, do_sample=True, temperature=3.0)
+    shipped = model.generation_config
+    assert greedy(model, [[3, 4, 5]], 12, []) == want
+    assert model.generation_config is shipped
+    penalised = model.generate(torch.tensor([[3, 4, 5]]), do_sample=False, max_new_tokens=12)[0, 3:].tolist()
+    assert penalised != want[0][0]  # so the settings would have mattered
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_model_spread_over_devices_is_kept_from_lightning(spread):
+    model = tiny("llama")
+    if spread:
+        model.hf_device_map = {"": "cpu"}
+    module = AttributionModule(LM(model, tokenizer(), "none", Identity("m", "f", "", "float64")))
+    assert module.model is model
+    assert bool(list(module.parameters())) != spread
+
+
+def test_what_is_not_finite_is_refused_before_it_reaches_the_ledger():
+    model = tiny("llama")
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("inf")
+    module = AttributionModule(LM(model, tokenizer(), "none", Identity("m", "f", "", "float64")))
+    with pytest.raises(ShiftLensError, match="not finite"):
+        module.predict_step([Request("k", (3, 4, 5), (1, 2), (6, 7), 5, ())])
+
+
+def test_auto_falls_back_to_reverse_where_there_is_no_forward_derivative(monkeypatch):
+    def refuse(*_):
+        raise NotImplementedError
+
+    monkeypatch.setattr(engine, "forward", refuse)
+    model, ids = tiny("llama").requires_grad_(False), list(range(3, 30))
+    want, _ = log_gradient(model, ids, [0, 1], 20, "reverse")
+    assert choose("auto", 2, 20) == "forward"
+    assert torch.equal(log_gradient(model, ids, [0, 1], 20, "auto")[0], want)
+    with pytest.raises(NotImplementedError):
+        log_gradient(model, ids, [0, 1], 20, "forward")
 
 
 def test_empty_response_is_an_empty_attribution():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -73,6 +75,28 @@ def test_only_safetensors_are_read(pair, tmp_path):
     (folder / "config.json").unlink()
     with pytest.raises(SourceError, match="neither config.json"):
         resolve(str(folder), None, tmp_path)
+
+
+def test_code_that_a_model_folder_brings_is_not_run(pair, tmp_path):
+    for name in ("base", "tuned"):
+        folder = tmp_path / name
+        shutil.copytree(pair[0], folder)
+        config = json.loads((folder / "config.json").read_text())
+        config |= {
+            "model_type": "mine",
+            "auto_map": {"AutoConfig": "code.Mine", "AutoModelForCausalLM": "code.Mine"},
+        }
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    done = subprocess.run(
+        [sys.executable, Path(__file__).parents[1] / "analyze.py", f"model.base={tmp_path / 'base'}",
+         f"model.tuned={tmp_path / 'tuned'}", "logger=none", f"hydra.run.dir={tmp_path / 'out'}"],
+        input="y\n" * 9, capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "configuration cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_delta_is_added_to_the_base_and_extra_rows_start_from_the_mean(pair, tmp_path):

@@ -106,9 +106,12 @@ def _pair(model: Mapping[str, Any], settings: Mapping[str, Any], cache: str) -> 
 
 
 def _load_role(pair: Pair, role: str) -> LM:
-    found = find_pair(pair)
-    template = shared_template(pair.tuned.template, load_tokenizer(found["tuned"]))
-    return load_lm(pair.role(role), found[role], template, pair.cache)
+    template = pair.tuned.template
+    if role == "tuned" or template in ("auto", "chat"):  # the template is the tuned model's
+        found = find_pair(pair)
+        template = shared_template(template, load_tokenizer(found["tuned"]))
+        return load_lm(pair.role(role), found[role], template, pair.cache)
+    return load_lm(pair.base, find_pair(pair, ["base"])["base"], template, pair.cache)
 
 
 def attribute(

@@ -54,10 +54,6 @@ def _analyze(cfg: DictConfig) -> None:
     options = options_from_config(config)
     pair = pair_from_config(config["model"], config["paths"]["cache"])
     prompts = read_prompts(config["data"])
-    if prompts.skipped:
-        console.print(
-            f"[yellow]{prompts.where}: {len(prompts.skipped)} faulty rows left out (data.on_error=skip)[/]"
-        )
     callbacks = [hydra.utils.instantiate(node) for node in (config["callbacks"] or {}).values()]
     ledger = Path(config["paths"]["ledger"]).expanduser()
     analysis = run(pair, prompts, options, ledger, config["trainer"], callbacks, console)
@@ -121,6 +117,8 @@ def options_from_config(config: dict[str, Any]) -> Any:
         for key, value in counts.items()
         if isinstance(value, bool) or not isinstance(value, int) or value < 1
     ]
+    if isinstance(config["seed"], bool) or not isinstance(config["seed"], int) or config["seed"] < 0:
+        problems.append(f"seed={config['seed']}: expected a whole number of at least 0")
     on_long = data.get("on_long", "refuse")
     if on_long not in ("refuse", "cut"):
         problems.append(f"data.on_long={on_long}: expected refuse or cut")
@@ -136,7 +134,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
         on_long=on_long,
         on_error=data.get("on_error", "raise"),
         seed=config["seed"],
-        map_prompt=report["prompt"],
+        map_prompt=None if report["prompt"] is None else str(report["prompt"]),
         map_b=report["b"],
         maps=report["maps"],
     )

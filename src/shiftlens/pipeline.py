@@ -64,6 +64,11 @@ def run(
         PromptError: prompts that cannot be encoded, all at once.
     """
     roles, skipped = prepare(pair, prompts, options)
+    if skipped:
+        rows_out = len({problem.row for problem in skipped})
+        console.print(
+            f"[yellow]{prompts.where}: {rows_out} prompts left out (data.on_error=skip)[/]", soft_wrap=True
+        )
     rows: dict[str, dict[str, Row]] = {}
     for name, role in roles.items():
         rows[name] = explain(name, role, options, pair.cache, ledger_root, trainer, callbacks, console)

@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from shiftlens.attribution import Request, row_key, stop_ids
-from shiftlens.errors import Problem, PromptError
+from shiftlens.errors import ConfigError, Problem, PromptError, SourceError
 from shiftlens.evidence.analysis import ROLES
 from shiftlens.evidence.measure import Settings
 from shiftlens.models.identity import Identity
@@ -75,16 +75,10 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
     encoded: dict[str, list[Encoded]] = {name: [] for name in ROLES}
     for number, prompt in enumerate(prompts.prompts, start=1):
         try:
-            both = {
-                name: encode(
-                    prompt,
-                    tokenizers[name],
-                    template,
-                    _room(prompt, tokenizers[name], contexts[name], options),
-                    options.on_long,
-                )
-                for name in ROLES
-            }
+            # One room for both: a cut must leave base and tuned the same prompt.
+            rooms = [_room(prompt, tokenizers[name], contexts[name], options) for name in ROLES]
+            room = min((room for room in rooms if room is not None), default=None)
+            both = {name: encode(prompt, tokenizers[name], template, room, options.on_long) for name in ROLES}
         except EncodeError as error:
             problems.append(Problem(number, error.field, f"{error} (prompt {prompt.id})"))
             continue
@@ -92,18 +86,35 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
             encoded[name].append(value)
     if problems and (options.on_error != "skip" or not encoded["base"]):
         raise PromptError(prompts.where, problems)
+    if options.map_prompt is not None and all(e.prompt.id != options.map_prompt for e in encoded["base"]):
+        some = ", ".join(e.prompt.id for e in encoded["base"][:3])
+        raise ConfigError(f"report.prompt={options.map_prompt}: no such id in this run; e.g. {some}")
+    # Both roles stop at what ends a response of either: a base that does not know the end of a turn would
+    # write on behind it, and differ in length alone.
+    ends = {
+        text
+        for name in ROLES
+        for text in tokenizers[name].convert_ids_to_tokens(stop_ids(found[name].model.folder, tokenizers[name]))
+    }
     roles = {}
     for name in ROLES:
         spec, layers = pair.role(name), found[name]
         identity = identify(spec, layers, pair.cache)
-        stops = tuple(stop_ids(layers.model.folder, tokenizers[name]))
+        stops = tuple(sorted({i for text in ends if (i := _single_id(text, tokenizers[name])) is not None}))
         requests = tuple(_request(e, identity, stops, tokenizers[name], options) for e in encoded[name])
         roles[name] = Role(spec, layers, identity, tokenizers[name], template, tuple(encoded[name]), requests)
     return roles, (*prompts.skipped, *problems)
 
 
+def _single_id(text: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    return tokenizer.get_vocab().get(text)
+
+
 def _context(layers: Layers) -> int | None:
-    config = AutoConfig.from_pretrained(layers.model.folder)
+    try:
+        config = AutoConfig.from_pretrained(layers.model.folder, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{layers.model.source}: its configuration cannot be read: {error}") from error
     length: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
     return length
 

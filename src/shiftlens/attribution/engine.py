@@ -70,6 +70,13 @@ def log_gradient(
     """
     if response == 0:
         return torch.zeros(len(prompt_index), 0), torch.zeros(0)
-    engine = {"forward": forward, "reverse": reverse, "naive": naive}[choose(mode, len(prompt_index), response)]
-    gradient, logp = engine(model, torch.tensor(input_ids), torch.tensor(prompt_index), response, chunk)
+    engines = {"forward": forward, "reverse": reverse, "naive": naive}
+    engine = engines[choose(mode, len(prompt_index), response)]
+    ids, sources = torch.tensor(input_ids), torch.tensor(prompt_index)
+    try:
+        gradient, logp = engine(model, ids, sources, response, chunk)
+    except NotImplementedError:  # some operations, such as those of expert layers, have no forward derivative
+        if mode != "auto" or engine is reverse:
+            raise
+        gradient, logp = reverse(model, ids, sources, response, chunk)
     return gradient.cpu(), logp.cpu()

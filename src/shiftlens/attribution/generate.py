@@ -46,11 +46,17 @@ def greedy(
     longest = max(len(prompt) for prompt in prompts)
     ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
-    # A fresh configuration: folders may ship sampling settings or penalties, and greedy means none.
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stops) or None, pad_token_id=pad
     )
-    output = model.generate(ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings)
+    # Folders may ship penalties or sampling settings, which would fill every field left open here.
+    shipped, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        output = model.generate(
+            ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
+        )
+    finally:
+        model.generation_config = shipped
     return [_until_stop(row, stops) for row in output[:, longest:].tolist()]
 
 

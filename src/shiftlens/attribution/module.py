@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
+from transformers import PreTrainedModel
 
 from shiftlens.attribution.engine import CHUNK, log_gradient
 from shiftlens.attribution.generate import greedy
 from shiftlens.attribution.ledger import Row
+from shiftlens.errors import ShiftLensError
 from shiftlens.models.loading import LM
 
 
@@ -48,10 +50,18 @@ class AttributionModule(LightningModule):
 
     def __init__(self, lm: LM, mode: str = "auto", chunk: int = CHUNK) -> None:
         super().__init__()
-        self.model = lm.model
+        # Lightning moves what it sees to one device; a model spread over several must stay where it is.
+        spread = getattr(lm.model, "hf_device_map", None) is not None
+        self._inside = None if spread else lm.model
+        self._outside: list[PreTrainedModel] = [lm.model] if spread else []
         self.tokenizer = lm.tokenizer
         self.mode = mode
         self.chunk = chunk
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The language model."""
+        return self._inside if self._inside is not None else self._outside[0]
 
     def transfer_batch_to_device(
         self, batch: list[Request], device: torch.device, dataloader_idx: int
@@ -79,6 +89,11 @@ class AttributionModule(LightningModule):
         with torch.enable_grad():
             gradient, logp = log_gradient(
                 self.model, ids, request.prompt_index, len(response), self.mode, self.chunk
+            )
+        if not bool(torch.isfinite(gradient).all() and torch.isfinite(logp).all()):
+            raise ShiftLensError(
+                f"the attribution of the prompt {self.tokenizer.decode(request.input_ids)!r} is not finite in "
+                f"{self.model.dtype}; use model.dtype=bfloat16 or float32"
             )
         return Row(
             key=request.key,

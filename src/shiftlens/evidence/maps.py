@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from shiftlens.errors import ConfigError
 from shiftlens.evidence.analysis import ROLES, SaliencyMap
 from shiftlens.evidence.measure import Measured, Settings
 from shiftlens.prompts.encode import token_texts
@@ -24,13 +23,8 @@ def choose_prompts(samples: pd.DataFrame, prompt: str | None, count: int) -> lis
         samples: as in :class:`shiftlens.evidence.analysis.Analysis`.
         prompt: id asked for, or ``None``.
         count: how many prompts.
-
-    Raises:
-        ConfigError: there is no such id.
     """
     ids = list(dict.fromkeys(samples["id"]))
-    if prompt is not None and prompt not in ids:
-        raise ConfigError(f"report.prompt={prompt}: no such id in this run; e.g. {', '.join(ids[:3])}")
     if prompt is None:
         wide = samples.pivot(index="id", columns="role", values="instruction_score").loc[ids]
         shift = (wide["tuned"] - wide["base"]).to_numpy()

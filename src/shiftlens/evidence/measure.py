@@ -71,15 +71,16 @@ def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
 
 
 def _sample(m: Measured) -> Mapping[str, object]:
-    encoded, a = m.encoded, m.density
+    encoded, a, prompt = m.encoded, m.density, m.encoded.prompt
     other = ~(encoded.instruction | encoded.context)
     return {
         "role": m.role,
-        "id": encoded.prompt.id,
-        "dataset": encoded.prompt.dataset,
+        "id": prompt.id,
+        "dataset": prompt.dataset,
         "instruction_score": instruction_score(a, encoded.instruction),
         "followed": m.followed,
-        "rating": encoded.prompt.rating,
+        # A rating judges one response: the given one, else the tuned model's own.
+        "rating": prompt.rating if prompt.response is not None or m.role == "tuned" else None,
         "n_prompt": len(a),
         "n_instruction": int(encoded.instruction.sum()),
         "n_context": int(encoded.context.sum()),
@@ -91,7 +92,7 @@ def _sample(m: Measured) -> Mapping[str, object]:
         "density_context": region_mean(a, encoded.context),
         "density_other": region_mean(a, other),
         "finished": m.row.finished,
-        "prompt": encoded.prompt.text,
+        "prompt": prompt.text,
         "response": m.row.response,
     }
 

@@ -37,7 +37,7 @@ def load_tokenizer(layers: Layers) -> PreTrainedTokenizerBase:
         SourceError: there is none that gives character offsets, which the spans need.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(layers.tokenizer)
+        tokenizer = AutoTokenizer.from_pretrained(layers.tokenizer, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise SourceError(f"{layers.tokenizer}: the tokenizer cannot be read: {error}") from error
     if not tokenizer.is_fast:
@@ -93,7 +93,7 @@ def load_lm(spec: RoleSpec, layers: Layers, template: str, cache: Path) -> LM:
 
 def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=getattr(torch, spec.resolved_dtype),
             device_map=spec.device_map,
@@ -103,6 +103,11 @@ def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
         )
     except (ValueError, OSError, RuntimeError) as error:
         raise SourceError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
+    if any(weight.is_meta for weight in model.parameters()):
+        raise SourceError(
+            f"{folder}: does not fit the devices of model.device_map={spec.device_map} without offloading"
+        )
+    return model
 
 
 def _merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:

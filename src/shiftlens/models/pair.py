@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,18 +150,22 @@ def identify(spec: RoleSpec, layers: Layers, cache: Path) -> Identity:
     return Identity(source, whole, spec.revision or "", spec.resolved_dtype)
 
 
-def find_pair(pair: Pair) -> dict[str, Layers]:
+def find_pair(pair: Pair, roles: Sequence[str] = ("base", "tuned")) -> dict[str, Layers]:
     """Find both roles of a pair before any work starts.
 
+    Args:
+        pair: the pair.
+        roles: the roles needed.
+
     Returns:
-        ``base`` and ``tuned`` -> their folders.
+        Role -> its folders.
 
     Raises:
         SourceError: one message that names the pair, every source tried, and what works offline.
     """
     found: dict[str, Layers] = {}
     faults: list[str] = []
-    for role in ("base", "tuned"):
+    for role in roles:
         try:
             found[role] = find_layers(pair.role(role), pair.cache)
         except SourceError as error:

@@ -102,16 +102,16 @@ def _kind(source: str, folder: Path) -> str:
     if not any(folder.glob("*.safetensors")):
         raise SourceError(
             f"{source}: no *.safetensors in {folder}. Other weight formats can run code when read and are "
-            "not loaded; save the model again with save_pretrained, or name a revision with safetensors"
+            "not loaded; save the model again with save_pretrained, or name a hub "
+            "revision with safetensors (model.tuned_revision=refs/pr/N: many repositories have a converted one)"
         )
     return "model"
 
 
 def _from_hub(source: str, revision: str | None) -> Path:
     # Imported here: the hub client takes half a second and most runs do not need it.
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import GatedRepoError, HFValidationError
 
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
@@ -121,7 +121,7 @@ def _from_hub(source: str, revision: str | None) -> Path:
         raise SourceError(
             f"{source}: the hub wants you to accept its licence first: open its page, then `hf auth login`"
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except Exception as error:  # the client also raises errors of its HTTP library, whichever it uses
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SourceError(
             f"{source} (revision {revision or 'default'}): not in the local hub cache, "

@@ -15,6 +15,8 @@ from shiftlens.errors import ConfigError
 from shiftlens.prompts.schema import Prompt, Span
 
 log = logging.getLogger(__name__)
+DATE = "26 Jul 2024"
+"""What a chat template writes where it asks for today's date."""
 _PLACE = "\ue000\ue001"  # private-use characters: no template contains or changes them
 
 
@@ -173,7 +175,13 @@ def _render(tokenizer: PreTrainedTokenizerBase, template: str, text: str) -> str
     try:
         return str(
             tokenizer.apply_chat_template(
-                message, chat_template=template, tokenize=False, add_generation_prompt=True
+                message,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
+                # Templates that write today's date would make every day another prompt.
+                date_string=DATE,
+                strftime_now=lambda _: DATE,
             )
         )
     except jinja2.TemplateError as error:

@@ -15,15 +15,15 @@ class Prompt:
     """One prompt and what is known about it.
 
     Args:
-        id: unique within its data set.
+        id: unique within its file.
         text: what the user says, before any chat template.
         instruction: spans of ``text`` that say what to do; at least one.
         context: spans of ``text`` that are material to work on; may be empty.
         dataset: name of the data set, the unit over which tests are run.
         reference: an answer a person would accept, if known.
         response: a response to explain instead of the model's own, if given.
-        rating: a human rating of the response (followed: 2 and above, unfollowed: 1,
-            0 and below: not rated), if known. See METHOD section 1 of the documentation.
+        rating: a human rating of the given response, or else of the tuned model's own, if known: 2 and
+            above is followed, 1 is not, 0 and below is not rated.
         check: how to decide from a response alone whether it follows the instruction, as
             ``{"name": ..., **arguments}``; see :func:`shiftlens.prompts.verifiable.followed`.
 

@@ -38,7 +38,9 @@ def _wandb(settings: dict[str, Any]) -> WandbLogger:
 
     # The closing lines below say what matters; wandb's own summary would bury the findings.
     os.environ.setdefault("WANDB_SILENT", "true")
-    mode = settings.pop("mode", None) or ("online" if has_wandb_key() else "offline")
+    mode = settings.pop("mode", None) or os.environ.get("WANDB_MODE")
+    if mode is None:
+        mode = "online" if has_wandb_key() else "offline"
     make = instantiate({**settings, "_partial_": True})
     logger: WandbLogger = make(mode=mode, settings=wandb.Settings(init_timeout=30))
     try:
@@ -59,8 +61,6 @@ def has_wandb_key() -> bool:
     """
     import wandb
 
-    if wandb.setup().settings.mode in ("offline", "disabled"):
-        return False
     try:
         return bool(wandb.login(prompt=False))
     except wandb.errors.Error as error:
