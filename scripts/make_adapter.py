@@ -109,6 +109,9 @@ def main() -> None:
     model.eval()
     after = follow_rate(lm, test[: options.held_out])
     model.to(torch.bfloat16).save_pretrained(options.out)
+    settings = json.loads((options.out / "adapter_config.json").read_text())
+    settings["base_model_name_or_path"] = "SmolLM2-135M-Instruct"  # not where this machine keeps it
+    (options.out / "adapter_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     (options.out / "README.md").unlink(missing_ok=True)
     record = {
         "what": "LoRA on the base of the bundled pair, tuned on the training half of `verifiable`",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -25,8 +26,13 @@ def test_the_wheel_holds_every_file_of_the_source_tree(tmp_path):
         for name in tracked.stdout.split()
         if not (ROOT / name).is_symlink()
     }
+    # Built from a copy: a build folder left in the tree would bring deleted files back.
+    copy = tmp_path / "tree"
+    for name in [*tracked.stdout.split(), "pyproject.toml", "README.md"]:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
     subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)],
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(copy)],
         check=True, capture_output=True,
     )  # fmt: skip
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
