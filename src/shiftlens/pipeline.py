@@ -26,6 +26,7 @@ from shiftlens.evidence.analysis import ROLES, Analysis
 from shiftlens.evidence.density import density_findings
 from shiftlens.evidence.maps import choose_prompts, saliency_maps
 from shiftlens.evidence.measure import Measured, measure, profile_table, samples_table, tokens_table
+from shiftlens.models.identity import digest
 from shiftlens.models.loading import load_lm
 from shiftlens.models.pair import Pair
 from shiftlens.models.sources import short_name
@@ -97,6 +98,7 @@ def run(
             data={
                 "name": prompts.where,
                 "n": len(roles["tuned"].encoded),
+                "hash": digest([[p.id, p.text, p.instruction, p.context] for p in prompts.prompts]),
                 "skipped": [str(problem) for problem in skipped],
             },
             settings={**vars(options.settings), "picture_b": options.map_b},
