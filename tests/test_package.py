@@ -57,4 +57,7 @@ def test_every_option_of_every_group_composes():
             with initialize_config_module("shiftlens.conf", version_base="1.3"):
                 cfg = compose("analyze", [f"{group}={path.stem}"])
             assert cfg.model.name == "bundled"
-            assert cfg.data.limit == (6 if group == "experiment" else cfg.data.limit)
+            if path.stem == "quick":
+                assert (cfg.data.limit, cfg.logger) == (6, {})
+            elif group == "data":
+                assert cfg.data.name == path.stem
