@@ -16,14 +16,16 @@ class HeadTap:
 
     Everything after that point acts on each position by itself, whatever the family does there
     (bias, scaling, soft caps), so one backward pass through the head gives the gradients of all
-    response tokens at once, and only the body is paid for token by token.
+    response tokens at once, and only the body is paid for token by token. A linear head of a model in half
+    precision is computed in float32: its rows share a large common part that cancels in a gradient.
 
     Args:
         model: a Hugging Face causal language model.
 
     Attributes:
         body: [batch, kept, width] the hidden states as the body computed them, in its graph.
-        leaf: [batch, kept, width] the same values as a leaf, from which the logits were computed.
+        leaf: [batch, kept, width] the same values as a leaf, at least float32 before a linear head, from which
+            the logits were computed.
     """
 
     body: Float[Tensor, "batch kept width"] | None = None
@@ -31,21 +33,34 @@ class HeadTap:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._layer: nn.Module = model.get_output_embeddings()
-        self._handle: RemovableHandle | None = None
+        self._handles: list[RemovableHandle] = []
+        self._graded = False
 
     def __enter__(self) -> HeadTap:
-        self._handle = self._layer.register_forward_pre_hook(self._capture)
+        self._graded = torch.is_grad_enabled()
+        self._handles.append(self._layer.register_forward_pre_hook(self._capture))
+        if type(self._layer) is nn.Linear:
+            self._handles.append(self._layer.register_forward_hook(self._widen))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        torch.set_grad_enabled(self._graded)
 
     def _capture(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         torch.set_grad_enabled(True)
         self.body = args[0]
         self.leaf = args[0].detach().requires_grad_()
         return (self.leaf, *args[1:])
+
+    def _widen(self, layer: nn.Linear, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        wide = torch.promote_types(output.dtype, torch.float32)
+        if wide == output.dtype:
+            return output
+        self.leaf = args[0].detach().to(wide).requires_grad_()
+        bias = None if layer.bias is None else layer.bias.to(wide)
+        return nn.functional.linear(self.leaf, layer.weight.to(wide), bias)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from naive import naive
-from tiny import FAMILIES, VOCAB, tiny, tokenizer
+from tiny import FAMILIES, VOCAB, in_float64, tiny, tokenizer
 from transformers import GenerationConfig
 
 import shiftlens as sl
-from shiftlens.attribution import AttributionModule, Request, choose, engine, greedy, log_gradient
+from shiftlens.attribution import AttributionModule, Costs, Engine, Request, engine, greedy
 from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.reverse import reverse
 from shiftlens.errors import ShiftLensError
 from shiftlens.models import LM, Identity
+
+
+def unpack(found):
+    return found.gradient, found.reading, found.mode
 
 
 def truth(model, ids, sources, response):
@@ -36,10 +42,15 @@ def test_exact_in_float64(family, mode):
         before = total - response
         sources = torch.from_numpy(np.sort(rng.choice(before, min(before, 5), replace=False)))
         want, want_logp = truth(model, ids, sources, response)
-        got, logp = log_gradient(model, ids.tolist(), sources.tolist(), response, mode, chunk)
+        got, (logp, rank), _ = unpack(Engine(mode, chunk).explain(model, ids.tolist(), sources.tolist(), response))
         assert got.dtype == torch.float64
         assert ((got - want).abs().amax(0) / want.abs().amax(0)).max() < 1e-9
         assert (logp - want_logp).abs().max() < 1e-9
+        logits = model(ids[None, :-1]).logits[0, -response:]
+        assert rank.tolist() == [
+            1 + sum(row.tolist()[k] > row[y] for k in range(VOCAB))
+            for row, y in zip(logits, ids[-response:], strict=True)
+        ]
 
 
 def test_reverse_leaves_the_model_as_it_was():
@@ -56,7 +67,7 @@ def test_zeroed_embedding_is_what_the_gradient_estimates():
     """For a tiny step towards zero the first-order estimate becomes the difference itself."""
     model = tiny("llama").requires_grad_(False)
     ids, source, step = torch.arange(5, 17), 3, 1e-6
-    A, logp = log_gradient(model, ids.tolist(), [source], 1)
+    A, (logp, _), _ = unpack(Engine().explain(model, ids.tolist(), [source], 1))
 
     def shrink(module, args, out):
         out = out.clone()
@@ -70,10 +81,19 @@ def test_zeroed_embedding_is_what_the_gradient_estimates():
 
 
 def test_auto_takes_the_cheaper_way():
-    assert choose("auto", 30, 300) == "forward"
-    assert choose("auto", 300, 30) == "reverse"
+    model = tiny("llama")
+    assert Engine().choose(model, range(30), 330, 300) == "forward"
+    assert Engine().choose(model, range(300), 330, 30) == "reverse"
+    # What decides is where the tokens lie, not only how many: late sources are cheap to carry forward.
+    assert Engine().choose(model, range(300, 330), 360, 30) == "forward"
+    slow_forward = Costs(forward_row=10.0, reverse_row=1.0)
+    assert Engine(costs=slow_forward).choose(model, range(30), 330, 300) == "reverse"
+    # The graph of reverse does not fit: forward keeps none.
+    assert Engine(memory_budget=1000).choose(model, range(300), 330, 30) == "forward"
     with pytest.raises(ValueError, match="auto, reverse, forward, naive"):
-        choose("fast", 1, 1)
+        Engine("fast")
+    with pytest.raises(ValueError, match="probability, log_probability, logit_difference"):
+        Engine(target="loss")
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral_sliding", "gemma", "gpt2", "gpt_neox", "opt"])
@@ -128,32 +148,41 @@ def test_auto_falls_back_to_reverse_where_there_is_no_forward_derivative(monkeyp
     def refuse(*_):
         raise NotImplementedError
 
-    monkeypatch.setattr(engine, "forward", refuse)
+    monkeypatch.setitem(engine._ENGINES, "forward", refuse)
     model, ids = tiny("llama").requires_grad_(False), list(range(3, 30))
-    want, _ = log_gradient(model, ids, [0, 1], 20, "reverse")
-    assert choose("auto", 2, 20) == "forward"
-    assert torch.equal(log_gradient(model, ids, [0, 1], 20, "auto")[0], want)
+    want = Engine("reverse").explain(model, ids, [0, 1], 20).gradient
+    assert Engine().choose(model, [0, 1], 27, 20) == "forward"
+    found = Engine().explain(model, ids, [0, 1], 20)
+    assert found.mode == "reverse"
+    assert torch.equal(found.gradient, want)
     with pytest.raises(NotImplementedError):
-        log_gradient(model, ids, [0, 1], 20, "forward")
+        Engine("forward").explain(model, ids, [0, 1], 20)
 
 
 def test_empty_response_is_an_empty_attribution():
-    A, logp = log_gradient(tiny("llama"), [3, 4, 5], [0, 1], 0)
-    assert A.shape == (2, 0)
-    assert logp.shape == (0,)
+    found = Engine().explain(tiny("llama"), [3, 4, 5], [0, 1], 0)
+    assert found.gradient.shape == (2, 0)
+    assert found.reading.log_probability.shape == (0,)
+
+
+@pytest.fixture(scope="module")
+def real_truth(real_base):
+    """A response of the real model with near-certain tokens, explained in float64 by the naive loop."""
+    att = sl.attribute(real_base, "Count from 1 to 10.", max_new_tokens=8)
+    exact = in_float64(copy.deepcopy(real_base.model))
+    ids, places = torch.from_numpy(att.input_ids).long(), torch.from_numpy(att.prompt_index).long()
+    want, logp = truth(exact, ids, places, len(att.response_tokens))
+    assert (1 - logp.exp()).min() < 1e-3  # where 1 - p, taken after rounding, is mostly noise
+    return att, want, logp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
-def test_real_model_in_float32(real_base, mode):
-    """Float32 noise of the real model stays under 3e-4 of each column's largest entry."""
-    att = sl.attribute(real_base, "Rewrite in capitals: the cat sat", response="THE CAT SAT", mode=mode)
-    want, logp = naive(
-        real_base.model,
-        torch.from_numpy(att.input_ids).long(),
-        torch.from_numpy(att.prompt_index).long(),
-        len(att.response_tokens),
+@pytest.mark.parametrize("mode", ["reverse", "forward", "naive"])
+def test_real_model_in_float32(real_base, real_truth, mode):
+    """Against float64, not against another float32 loop: those share their rounding of 1 - p."""
+    att, want, logp = real_truth
+    found = Engine(mode).explain(
+        real_base.model, att.input_ids.tolist(), att.prompt_index.tolist(), len(att.response_tokens)
     )
-    want = (want * logp.exp()).numpy()
-    assert (np.abs(att.importance - want).max(0) / np.abs(want).max(0)).max() < 3e-4
-    np.testing.assert_allclose(att.probability, logp.exp().numpy(), rtol=1e-3)
+    assert ((found.gradient - want).abs().amax(0) / want.abs().amax(0)).max() < 3e-4
+    np.testing.assert_allclose(found.reading.log_probability, logp, rtol=1e-3)

@@ -60,7 +60,7 @@ def test_exact_in_float64(family, generic, ids, monkeypatch):
     for total, response, sources, chunk in CASES:
         at = torch.tensor(sources)
         want, want_logp = truth(model, ids[:total], at, response)
-        got, logp = forward(model, ids[:total], at, response, chunk)
+        got, (logp, _) = forward(model, ids[:total], at, response, chunk)
         assert got.dtype == logp.dtype == torch.float64
         if family != "mistral_sliding" or total < 17:  # there, far sources have no influence at all
             assert want.abs().amax(0).min() > 0
@@ -119,13 +119,13 @@ def test_half_precision_gives_float32_near_the_truth(family, ids):
     want, _ = truth(tiny(family, torch.float32), ids, at, 6)
     half = tiny(family, torch.bfloat16)
     assert not llama_tangents.takes(half, len(ids))  # it would lose a digit more
-    got, logp = forward(half, ids, at, 6, 3)
+    got, (logp, _) = forward(half, ids, at, 6, 3)
     assert got.dtype == logp.dtype == torch.float32
     assert off(got, want) < 0.12
 
 
 def test_no_sources_is_an_empty_answer(ids):
-    A, logp = forward(tiny("llama"), ids, torch.tensor([], dtype=torch.long), 4, 2)
+    A, (logp, _) = forward(tiny("llama"), ids, torch.tensor([], dtype=torch.long), 4, 2)
     assert A.shape == (0, 4)
     assert logp.shape == (4,)
 
@@ -136,8 +136,8 @@ def test_no_sources_is_an_empty_answer(ids):
         ([1], 0, 1, "response must be in 1..20"),
         ([1], 21, 1, "response must be in 1..20"),
         ([1], 3, 0, "chunk must be at least 1"),
-        ([1, 18], 3, 1, "before the response"),
-        ([-1], 3, 1, "before the response"),
+        ([1, 20], 3, 1, "before the last token"),
+        ([-1], 3, 1, "before the last token"),
     ],
 )
 def test_what_is_out_of_range_is_refused(ids, sources, response, chunk, message):

@@ -25,8 +25,10 @@ def row(key: str, N: int = 3, M: int = 4) -> Row:
         np.arange(N, dtype=np.int32),
         rng.normal(size=(N, M)).astype(np.float32),
         -rng.random(M).astype(np.float32),
+        rng.integers(1, 9, M).astype(np.int32),
         "a response",
         True,
+        "forward",
     )
 
 
@@ -40,10 +42,11 @@ def test_rows_come_back_as_written(tmp_path):
     assert sorted(back) == ["a", "b", "c"]
     for want in rows:
         got = back[want.key]
-        for field in ("input_ids", "prompt_index", "gradient", "log_probability"):
+        for field in ("input_ids", "prompt_index", "gradient", "log_probability", "rank"):
             np.testing.assert_array_equal(getattr(got, field), getattr(want, field))
-        np.testing.assert_array_equal(got.importance, want.gradient * np.exp(want.log_probability))
-        assert (got.response, got.finished) == (want.response, want.finished)
+        np.testing.assert_array_equal(got.importance(), want.gradient * np.exp(want.log_probability))
+        np.testing.assert_array_equal(got.importance("logit_difference"), want.gradient)
+        assert (got.response, got.finished, got.engine) == (want.response, want.finished, want.engine)
 
 
 def test_models_do_not_mix(tmp_path):

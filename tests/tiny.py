@@ -79,11 +79,15 @@ def tiny(family: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> PreT
             for parameter in model.parameters():
                 scale = 0.3 if parameter.ndim == 1 else 0.2
                 parameter.add_(scale * torch.randn_like(parameter))
-    if dtype == torch.float64:
-        for module in model.modules():
-            if type(module).__name__.endswith("RMSNorm"):
-                module.forward = partial(_rms_norm, module)
-    return model.to(dtype).eval()
+    return (in_float64(model) if dtype == torch.float64 else model.to(dtype)).eval()
+
+
+def in_float64(model: PreTrainedModel) -> PreTrainedModel:
+    """The model in float64 throughout, RMS norms included, which the library computes in float32."""
+    for module in model.modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = partial(_rms_norm, module)
+    return model.double()
 
 
 def _rms_norm(module: Any, x: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from omegaconf import OmegaConf
 
-from shiftlens.attribution import AttributionModule, Request, stop_ids
+from shiftlens.attribution import AttributionModule, Engine, Request, stop_ids
 from shiftlens.errors import ConfigError, SourceError
 from shiftlens.models.loading import LM, load_lm, load_tokenizer, shared_template
 from shiftlens.models.pair import Pair, find_layers, find_pair, pair_from_config
@@ -29,21 +29,22 @@ class Attribution:
     """A response explained by its prompt. N prompt tokens, M response tokens.
 
     Args:
-        importance: float32 [N, M], raw importance ``<d p(y_m) / d E[x_n], E[x_n]>`` (paper, section 3.1).
+        importance: float32 [N, M], raw importance ``<d p(y_m) / d E[x_n], E[x_n]>`` (paper, section 3.1), or
+            that of another target; [N + M, M] with ``include_response``.
         prompt_tokens: [N] the user's prompt tokens as text; template tokens take no part.
         response_tokens: [M] the response tokens as text.
         probability: float32 [M], p(y_m).
-        log_gradient: float32 [N, M], the same with log p; scores from it are equal and do not underflow.
+        gradient: float32, the same shape, with log p in place of p; scores from it are equal and do not underflow.
         input_ids: [total] exact ids fed; the last M are the response.
         prompt_index: [N] positions of the prompt tokens in ``input_ids``.
         response: the response as text.
     """
 
-    importance: Float[np.ndarray, "prompt response"]
+    importance: Float[np.ndarray, "sources response"]
     prompt_tokens: list[str]
     response_tokens: list[str]
     probability: Float[np.ndarray, " response"]
-    log_gradient: Float[np.ndarray, "prompt response"]
+    gradient: Float[np.ndarray, "sources response"]
     input_ids: Int[np.ndarray, " total"]
     prompt_index: Int[np.ndarray, " prompt"]
     response: str
@@ -115,7 +116,13 @@ def _load_role(pair: Pair, role: str) -> LM:
 
 
 def attribute(
-    lm: LM, prompt: str, response: str | None = None, max_new_tokens: int = 300, mode: str = "auto"
+    lm: LM,
+    prompt: str,
+    response: str | None = None,
+    max_new_tokens: int = 300,
+    mode: str = "auto",
+    target: str = "probability",
+    include_response: bool = False,
 ) -> Attribution:
     """Explain every token of a response by every token of its prompt, exactly.
 
@@ -125,25 +132,27 @@ def attribute(
         response: the response to explain; ``None`` is the model's own greedy one.
         max_new_tokens: longest response of its own (300 in the paper).
         mode: attribution engine: ``auto``, ``reverse``, ``forward`` or ``naive``; the numbers are the same.
+        target: ``probability``, ``log_probability``, or ``logit_difference`` to the strongest other token.
+        include_response: explain by earlier response tokens too.
 
     Returns:
         The raw importance with everything needed to read it.
 
     Raises:
         EncodeError: the prompt has no token.
-        ValueError: the mode is unknown.
+        ValueError: the mode or target is unknown.
     """
     encoded = encode(Prompt("prompt", prompt, ((0, len(prompt)),)), lm.tokenizer, lm.template)
     given = None if response is None else tuple(lm.tokenizer(response, add_special_tokens=False)["input_ids"])
     stops = tuple(stop_ids(Path(lm.model.config._name_or_path), lm.tokenizer))
-    request = Request("", encoded.input_ids, encoded.prompt_index, given, max_new_tokens, stops)
-    (row,) = AttributionModule(lm, mode).predict_step([request])
+    request = Request("", encoded.input_ids, encoded.prompt_index, given, max_new_tokens, stops, include_response)
+    (row,) = AttributionModule(lm, engine=Engine(mode, target=target)).predict_step([request])
     return Attribution(
-        importance=row.importance,
+        importance=row.importance(target),
         prompt_tokens=list(encoded.tokens),
         response_tokens=token_texts(lm.tokenizer, row.response_ids.tolist()),
         probability=row.probability,
-        log_gradient=row.gradient,
+        gradient=row.gradient,
         input_ids=row.input_ids,
         prompt_index=row.prompt_index,
         response=row.response,

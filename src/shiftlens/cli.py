@@ -47,8 +47,9 @@ def _analyze(cfg: DictConfig) -> None:
     from shiftlens.prompts.readers import read_prompts
     from shiftlens.report import log_analysis, print_summary, write_report, write_tables
     from shiftlens.report.loggers import finish, make_loggers
+    from shiftlens.runner import is_main_rank
 
-    console = Console()
+    console = Console(quiet=not is_main_rank())
     config = resolved(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     options = options_from_config(config)
@@ -57,6 +58,8 @@ def _analyze(cfg: DictConfig) -> None:
     callbacks = [hydra.utils.instantiate(node) for node in (config["callbacks"] or {}).values()]
     ledger = Path(config["paths"]["ledger"]).expanduser()
     analysis = run(pair, prompts, options, ledger, config["trainer"], callbacks, console)
+    if analysis is None:
+        return
     paths = [*write_tables(analysis, folder), write_report(analysis, folder / "report.html")]
     loggers = make_loggers(config["logger"], config)
     log_analysis(analysis, loggers, folder / "report.html")
@@ -90,7 +93,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
     Raises:
         ConfigError: lists every value that cannot be used.
     """
-    from shiftlens.attribution import MODES
+    from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
     from shiftlens.evidence.measure import Settings
     from shiftlens.prepare import Options
     from shiftlens.scores import check_levels
@@ -104,12 +107,21 @@ def options_from_config(config: dict[str, Any]) -> Any:
             problems.append(f"{group}: {error}")
     if saliency["mode"] not in MODES:
         problems.append(f"saliency.mode={saliency['mode']}: expected one of {', '.join(MODES)}")
+    if saliency["target"] not in TARGETS:
+        problems.append(f"saliency.target={saliency['target']}: expected one of {', '.join(TARGETS)}")
+    if not isinstance(saliency["include_response"], bool):
+        problems.append(f"saliency.include_response={saliency['include_response']}: expected true or false")
+    try:
+        budget = parse_budget(saliency["memory_budget"])
+    except ValueError as error:
+        problems.append(f"saliency.memory_budget={error}")
     counts = {
-        "saliency.chunk": saliency["chunk"],
-        "saliency.batch_size": saliency["batch_size"],
+        "saliency.batch_tokens": saliency["batch_tokens"],
         "data.max_new_tokens": data["max_new_tokens"],
         "report.maps": report["maps"],
     }
+    if saliency["chunk"] is not None:
+        counts["saliency.chunk"] = saliency["chunk"]
     if data.get("max_tokens") is not None:
         counts["data.max_tokens"] = data["max_tokens"]
     problems += [
@@ -117,8 +129,11 @@ def options_from_config(config: dict[str, Any]) -> Any:
         for key, value in counts.items()
         if isinstance(value, bool) or not isinstance(value, int) or value < 1
     ]
-    if isinstance(config["seed"], bool) or not isinstance(config["seed"], int) or config["seed"] < 0:
-        problems.append(f"seed={config['seed']}: expected a whole number of at least 0")
+    problems += [
+        f"{key}={value}: expected a whole number of at least 0"
+        for key, value in (("seed", config["seed"]), ("saliency.check_precision", saliency["check_precision"]))
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0
+    ]
     on_long = data.get("on_long", "refuse")
     if on_long not in ("refuse", "cut"):
         problems.append(f"data.on_long={on_long}: expected refuse or cut")
@@ -126,9 +141,10 @@ def options_from_config(config: dict[str, Any]) -> Any:
         raise ConfigError("\n".join(problems))
     return Options(
         settings=Settings(saliency["L"], saliency["b"], saliency["p"]),
-        mode=saliency["mode"],
-        chunk=saliency["chunk"],
-        batch_size=saliency["batch_size"],
+        engine=Engine(saliency["mode"], saliency["chunk"], saliency["target"], budget),
+        batch_tokens=saliency["batch_tokens"],
+        include_response=saliency["include_response"],
+        check_precision=saliency["check_precision"],
         max_new_tokens=data["max_new_tokens"],
         max_tokens=data.get("max_tokens"),
         on_long=on_long,

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from rich.console import Console
-from torch.utils.data import DataLoader
-from transformers.utils import logging as transformers_logging
 
-from shiftlens.attribution import (
-    ATTRIBUTION_VERSION,
-    AttributionModule,
-    Ledger,
-    Request,
-    Row,
-)
-from shiftlens.callbacks import LedgerWriter
+from shiftlens.attribution import ATTRIBUTION_VERSION, Row
+from shiftlens.attribution.precision import REDUCED, agreement
 from shiftlens.evidence.analysis import ROLES, Analysis
 from shiftlens.evidence.density import density_findings
 from shiftlens.evidence.maps import choose_prompts, saliency_maps
 from shiftlens.evidence.measure import Measured, measure, profile_table, samples_table, tokens_table
 from shiftlens.models.identity import digest
-from shiftlens.models.loading import load_lm
 from shiftlens.models.pair import Pair
 from shiftlens.models.sources import short_name
-from shiftlens.prepare import Options, Role, prepare
+from shiftlens.prepare import Options, Role, given, in_float32, prepare
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.provenance import provenance
-
-log = logging.getLogger(__name__)
+from shiftlens.runner import Runner, is_main_rank
 
 
 def run(
@@ -45,7 +33,7 @@ def run(
     trainer: Mapping[str, Any],
     callbacks: Sequence[Callback],
     console: Console,
-) -> Analysis:
+) -> Analysis | None:
     """Compare a pair on a set of prompts.
 
     Args:
@@ -58,7 +46,7 @@ def run(
         console: where progress is told.
 
     Returns:
-        The whole analysis.
+        The whole analysis; ``None`` on all but the first rank of a parallel run.
 
     Raises:
         SourceError: a model cannot be loaded.
@@ -70,9 +58,11 @@ def run(
         console.print(
             f"[yellow]{prompts.where}: {rows_out} prompts left out (data.on_error=skip)[/]", soft_wrap=True
         )
-    rows: dict[str, dict[str, Row]] = {}
-    for name, role in roles.items():
-        rows[name] = explain(name, role, options, pair.cache, ledger_root, trainer, callbacks, console)
+    runner = Runner(ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console)
+    rows = {name: runner.rows(name, role, role.requests) for name, role in roles.items()}
+    precision = {name: _precision(name, role, rows[name], runner, options) for name, role in roles.items()}
+    if not is_main_rank():
+        return None
     measured = [
         measure(name, encoded, rows[name][request.key], options.settings)
         for name, role in roles.items()
@@ -102,7 +92,13 @@ def run(
                 "skipped": [str(problem) for problem in skipped],
             },
             settings={**vars(options.settings), "picture_b": options.map_b},
-            attribution={"target": "probability", "mode": options.mode, "version": ATTRIBUTION_VERSION},
+            attribution={
+                "target": options.engine.target,
+                "mode": options.engine.mode,
+                "include_response": options.include_response,
+                "version": ATTRIBUTION_VERSION,
+                "precision": {name: record for name, record in precision.items() if record},
+            },
         ),
     )
 
@@ -112,57 +108,15 @@ def _model_record(role: Role) -> dict[str, str]:
     return {"name": name, **role.identity.to_dict(), "template": role.template}
 
 
-def explain(
-    name: str,
-    role: Role,
-    options: Options,
-    cache: Path,
-    ledger_root: Path,
-    trainer: Mapping[str, Any],
-    callbacks: Sequence[Callback],
-    console: Console,
-) -> dict[str, Row]:
-    """The rows of one role: from the ledger where they are, from the model where they are missing."""
-    ledger = Ledger(ledger_root, role.identity)
-    requests = {request.key: request for request in role.requests}
-    missing = ledger.missing(requests)
-    done = len(requests) - len(missing)
-    if not missing:
-        console.print(f"[bold]{name}[/]: all {done} samples are in the ledger; no model work")
-        return ledger.read(requests)
-    console.print(
-        f"[bold]{name}[/]: {len(missing)} samples to explain, {done} in the ledger; {role.spec.source}",
-        soft_wrap=True,
-    )
-    _quiet_libraries()
-    lm = load_lm(role.spec, role.layers, role.template, cache)
-    module = AttributionModule(lm, options.mode, options.chunk)
-    loader: DataLoader[Request] = DataLoader(
-        [requests[key] for key in missing],  # type: ignore[arg-type]  # a list is a map-style data set
-        batch_size=options.batch_size,
-        collate_fn=list,
-    )
-    # Derivatives are taken inside the step, which inference mode would forbid.
-    predictor = Trainer(
-        **trainer,
-        inference_mode=False,
-        callbacks=[LedgerWriter(ledger), *callbacks],
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-    )
-    predictor.predict(module, loader, return_predictions=False)
-    rows = ledger.read(requests)
-    lost = [key for key in requests if key not in rows]
-    if lost:
-        raise RuntimeError(f"{name}: {len(lost)} samples did not reach the ledger in {ledger.folder}")
-    return rows
-
-
-def _quiet_libraries() -> None:
-    """Start-up lines, hints about workers and bars of half a second say nothing about this use."""
-    transformers_logging.disable_progress_bar()
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    for noise in (".*is_gradient_checkpointing.*", ".*treespec, LeafSpec.*"):
-        warnings.filterwarnings("ignore", message=noise)
+def _precision(
+    name: str, role: Role, rows: Mapping[str, Row], runner: Runner, options: Options
+) -> dict[str, float | int]:
+    """Where the precision is reduced, explain a few samples in float32 too and say how well they agree."""
+    if role.identity.dtype not in REDUCED or not options.check_precision:
+        return {}
+    shortest = sorted(role.requests, key=lambda request: len(rows[request.key].input_ids))
+    chosen = shortest[: options.check_precision]
+    exact = in_float32(role)
+    again = [given(request, exact.identity, rows[request.key], options) for request in chosen]
+    found = runner.rows(f"{name} in float32", exact, again)
+    return agreement([rows[request.key] for request in chosen], [found[request.key] for request in again])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
-from shiftlens.attribution import Request, row_key, stop_ids
+from shiftlens.attribution import Engine, Request, Row, row_key, stop_ids, stored
 from shiftlens.errors import ConfigError, Problem, PromptError, SourceError
 from shiftlens.evidence.analysis import ROLES
 from shiftlens.evidence.measure import Settings
@@ -25,9 +25,10 @@ class Options:
 
     Args:
         settings: L, b and p.
-        mode: attribution engine.
-        chunk: derivatives carried at once.
-        batch_size: prompts whose responses are generated together.
+        engine: how responses are explained.
+        batch_tokens: prompt and response tokens generated together.
+        include_response: whether earlier response tokens are sources too.
+        check_precision: samples also explained in float32 where the precision is reduced.
         max_new_tokens: longest response.
         max_tokens: most prompt tokens; ``None`` is what the model's context leaves.
         on_long: ``refuse`` or ``cut`` longer prompts.
@@ -39,9 +40,10 @@ class Options:
     """
 
     settings: Settings
-    mode: str
-    chunk: int
-    batch_size: int
+    engine: Engine
+    batch_tokens: int
+    include_response: bool
+    check_precision: int
     max_new_tokens: int
     max_tokens: int | None
     on_long: str
@@ -142,7 +144,34 @@ def _request(
     tokenizer: PreTrainedTokenizerBase,
     options: Options,
 ) -> Request:
-    given = _given(encoded.prompt, tokenizer)
-    how: Any = {"greedy": options.max_new_tokens, "stops": list(stops)} if given is None else list(given)
-    key = row_key(identity, encoded.input_ids, encoded.prompt_index, how, {"target": "probability"})
-    return Request(key, encoded.input_ids, encoded.prompt_index, given, options.max_new_tokens, stops)
+    response = _given(encoded.prompt, tokenizer)
+    request = Request(
+        "",
+        encoded.input_ids,
+        encoded.prompt_index,
+        response,
+        options.max_new_tokens,
+        stops,
+        options.include_response,
+    )
+    return _keyed(request, identity, options)
+
+
+def given(request: Request, identity: Identity, row: Row, options: Options) -> Request:
+    """The request to explain, with this or another model, the response that a row already has."""
+    return _keyed(replace(request, response_ids=tuple(row.response_ids.tolist())), identity, options)
+
+
+def in_float32(role: Role) -> Role:
+    """The same role, loaded in float32."""
+    spec = replace(role.spec, dtype="float32")
+    return replace(role, spec=spec, identity=replace(role.identity, dtype="float32"))
+
+
+def _keyed(request: Request, identity: Identity, options: Options) -> Request:
+    own: Any = {"greedy": request.max_new_tokens, "stops": list(request.stops)}
+    settings: dict[str, Any] = {"target": stored(options.engine.target)}
+    if request.include_response:
+        settings["include_response"] = True
+    response = own if request.response_ids is None else list(request.response_ids)
+    return replace(request, key=row_key(identity, request.input_ids, request.prompt_index, response, settings))

@@ -1,20 +1,29 @@
 """Exact gradient-times-embedding attribution, and the ledger that keeps it."""
 
-from shiftlens.attribution.engine import MODES, choose, log_gradient
+from shiftlens.attribution.cost import Costs, calibrated
+from shiftlens.attribution.engine import MODES, TARGETS, Engine, Explained
 from shiftlens.attribution.generate import greedy, stop_ids
 from shiftlens.attribution.ledger import ATTRIBUTION_VERSION, Ledger, Row, row_key
-from shiftlens.attribution.module import AttributionModule, Request
+from shiftlens.attribution.memory import parse_budget
+from shiftlens.attribution.module import BATCH_TOKENS, AttributionModule, Request
+from shiftlens.attribution.targets import stored
 
 __all__ = [
     "ATTRIBUTION_VERSION",
+    "BATCH_TOKENS",
     "MODES",
+    "TARGETS",
     "AttributionModule",
+    "Costs",
+    "Engine",
+    "Explained",
     "Ledger",
     "Request",
     "Row",
-    "choose",
+    "calibrated",
     "greedy",
-    "log_gradient",
+    "parse_budget",
     "row_key",
     "stop_ids",
+    "stored",
 ]

@@ -3,81 +3,138 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from shiftlens.attribution.cost import UNMEASURED, Costs, cheaper
 from shiftlens.attribution.forward import forward
+from shiftlens.attribution.llama_tangents import takes
+from shiftlens.attribution.memory import MOST, Need, budget_bytes, halving, need
 from shiftlens.attribution.naive import naive
 from shiftlens.attribution.reverse import reverse
+from shiftlens.attribution.targets import TARGETS, Reading, stored
 
 MODES = ("auto", "reverse", "forward", "naive")
-CHUNK = 16
-"""Tangents or cotangents carried through the model at once."""
-REVERSE_ROW_COST = 1.6
-"""Time of a row in reverse against one in forward mode; a round figure from timings of 135M
-parameters on 2 CPU cores in float32, where the ratio lay between 0.7 and 2."""
+_ENGINES = {"forward": forward, "reverse": reverse, "naive": naive}
 
 
-def choose(mode: str, sources: int, response: int) -> str:
-    """Pick the cheaper engine by the rows of tokens that each one multiplies with the weights.
-
-    Forward carries one tangent per prompt token from its place to the end, N (N/2 + M) rows; reverse
-    one cotangent per response token back to the prompt, M (N + M/2) rows.
+@dataclass(frozen=True)
+class Explained:
+    """A response explained. N sources, M response tokens.
 
     Args:
-        mode: one of :data:`MODES`; anything but ``auto`` is returned as it is.
-        sources: number of prompt tokens N.
-        response: number of response tokens M.
+        gradient: [N, M] ``<d f(y_m) / d E[s_n], E[s_n]>``, on the CPU; f is log p for the target probability.
+        reading: how the model reads the response, on the CPU.
+        mode: the engine that did it.
+    """
+
+    gradient: Float[Tensor, "sources response"]
+    reading: Reading
+    mode: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How responses are explained. Every choice but the target changes time and memory, not numbers.
+
+    Args:
+        mode: one of :data:`MODES`; ``auto`` is the cheaper one for each response.
+        chunk: derivatives carried through the model at once; ``None`` is as many as the budget allows.
+        target: what is differentiated, one of :data:`~shiftlens.attribution.targets.TARGETS`.
+        memory_budget: share of free memory or bytes, see :func:`~shiftlens.attribution.memory.parse_budget`.
+        costs: of this model on this machine.
 
     Raises:
-        ValueError: the mode is unknown.
+        ValueError: the mode or target is unknown.
 
     Example:
-        >>> choose("auto", 30, 300), choose("auto", 300, 30)
-        ('forward', 'reverse')
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        ...                      num_attention_heads=2)
+        >>> found = Engine().explain(LlamaForCausalLM(config), [1, 2, 3, 4], [0, 1], 2)
+        >>> found.gradient.shape, found.mode
+        (torch.Size([2, 2]), 'forward')
     """
-    if mode not in MODES:
-        raise ValueError(f"saliency.mode={mode}: expected one of {', '.join(MODES)}")
-    if mode != "auto":
+
+    mode: str = "auto"
+    chunk: int | None = None
+    target: str = "probability"
+    memory_budget: float | int = 0.5
+    costs: Costs = UNMEASURED
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"saliency.mode={self.mode}: expected one of {', '.join(MODES)}")
+        stored(self.target)
+
+    def explain(
+        self, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
+    ) -> Explained:
+        """Explain one response exactly.
+
+        Args:
+            model: causal language model with frozen parameters.
+            input_ids: [total] ids fed; the last ``response`` of them are the response.
+            sources: [sources] positions to attribute to, prompt or response; all before the last token.
+            response: number of response tokens M; 0 gives an empty result.
+
+        Raises:
+            ShiftLensError: not even one derivative at a time fits in memory.
+        """
+        mode = self.choose(model, sources, len(input_ids), response)
+        if response == 0:
+            empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))
+            return Explained(torch.zeros(len(sources), 0), empty, mode)
+        try:
+            return self._run(mode, model, input_ids, sources, response)
+        except NotImplementedError:  # some operations, such as those of expert layers, have no forward derivative
+            if self.mode != "auto" or mode == "reverse":
+                raise
+            return self._run("reverse", model, input_ids, sources, response)
+
+    def choose(self, model: PreTrainedModel, sources: Sequence[int], total: int, response: int) -> str:
+        """The engine for a text: the cheaper one, or the leaner one where the graph of reverse does not fit.
+
+        Args:
+            model: the model.
+            sources: positions attributed to.
+            total: number of ids.
+            response: number of response tokens.
+        """
+        if not len(sources):
+            return "forward"  # one ordinary pass reads the response
+        if self.mode != "auto":
+            return self.mode
+        if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
+            return "reverse"  # gradients cross devices by themselves
+        mode = cheaper(self.costs, sources, total, response)
+        if mode == "reverse":
+            bytes_needed = self._need(mode, model, total, response)
+            if bytes_needed.fixed + bytes_needed.each > budget_bytes(self.memory_budget, model):
+                return "forward"
         return mode
-    forward_rows = sources * (sources / 2 + response)
-    reverse_rows = REVERSE_ROW_COST * response * (sources + response / 2)
-    return "forward" if forward_rows <= reverse_rows else "reverse"
+
+    def _need(self, mode: str, model: PreTrainedModel, total: int, response: int) -> Need:
+        config = model.config.get_text_config()
+        return need(config, model.dtype.itemsize, mode, total, response, takes(model, total))
+
+    def _run(
+        self, mode: str, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
+    ) -> Explained:
+        chunk = self.chunk
+        if chunk is None and mode != "naive":
+            bytes_needed = self._need(mode, model, len(input_ids), response)
+            most = MOST.get(model.device.type, MOST["cpu"])
+            chunk = bytes_needed.chunk(budget_bytes(self.memory_budget, model), most)
+        ids, places = torch.tensor(input_ids), torch.tensor(sources, dtype=torch.long)
+        gradient, reading = halving(
+            lambda size: _ENGINES[mode](model, ids, places, response, size, stored(self.target)), chunk or 1
+        )
+        return Explained(gradient.cpu(), Reading(*(values.cpu() for values in reading)), mode)
 
 
-def log_gradient(
-    model: PreTrainedModel,
-    input_ids: Sequence[int],
-    prompt_index: Sequence[int],
-    response: int,
-    mode: str = "auto",
-    chunk: int = CHUNK,
-) -> tuple[Float[Tensor, "prompt response"], Float[Tensor, " response"]]:
-    """``<d log p(y_m) / d E[x_n], E[x_n]>`` and ``log p(y_m)`` of one sample, exactly.
-
-    Args:
-        model: causal language model with frozen parameters.
-        input_ids: [total] ids fed; the last ``response`` of them are the response.
-        prompt_index: [prompt] positions of the prompt tokens.
-        response: number of response tokens M; 0 gives an empty result.
-        mode: one of :data:`MODES`.
-        chunk: how many derivatives are carried at once; memory grows with it, numbers do not change.
-
-    Returns:
-        [prompt, response] and [response], on the CPU.
-    """
-    if response == 0:
-        return torch.zeros(len(prompt_index), 0), torch.zeros(0)
-    engines = {"forward": forward, "reverse": reverse, "naive": naive}
-    engine = engines[choose(mode, len(prompt_index), response)]
-    ids, sources = torch.tensor(input_ids), torch.tensor(prompt_index)
-    try:
-        gradient, logp = engine(model, ids, sources, response, chunk)
-    except NotImplementedError:  # some operations, such as those of expert layers, have no forward derivative
-        if mode != "auto" or engine is reverse:
-            raise
-        gradient, logp = reverse(model, ids, sources, response, chunk)
-    return gradient.cpu(), logp.cpu()
+__all__ = ["MODES", "TARGETS", "Engine", "Explained"]

@@ -17,6 +17,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.llama_tangents import llama_tangents, takes
+from shiftlens.attribution.targets import Reading, at_logits
 from shiftlens.hooks import EmbeddingTap, HeadTap
 
 
@@ -26,16 +27,16 @@ class Primal:
 
     Args:
         embeddings: [length, width] input embeddings E.
-        gradient: [response, hidden] d log p_m / d h at the position that predicts y_m, h being what
+        gradient: [response, hidden] d f_m / d h at the position that predicts y_m, h being what
             enters the output layer.
-        logp: [response] log p(y_m).
+        reading: how the response is read.
         keys: per layer [1, heads, length, head] keys as cached, after any rotation.
         values: per layer [1, heads, length, head] values.
     """
 
     embeddings: Float[Tensor, "length width"]
     gradient: Float[Tensor, "response hidden"]
-    logp: Float[Tensor, " response"]
+    reading: Reading
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
 
@@ -46,22 +47,27 @@ def forward(
     sources: Int[Tensor, " prompt"],
     response: int,
     chunk: int,
-) -> tuple[Float[Tensor, "prompt response"], Float[Tensor, " response"]]:
-    """Importance of every source token for every response token, with respect to log p.
+    target: str = "log_probability",
+    *,
+    written_out: bool = True,
+) -> tuple[Float[Tensor, "prompt response"], Reading]:
+    """Importance of every source token for every response token.
 
-    ``A[n, m] = <d log p(y_m | x_<m) / d E[s_n], E[s_n]>``; times p(y_m) it is the importance I[n, m] of
-    the paper (section 3.1).
+    ``A[n, m] = <d f(y_m | x_<m) / d E[s_n], E[s_n]>``; with f = log p, times p(y_m) it is the importance
+    I[n, m] of the paper (section 3.1).
 
     Args:
         model: a causal language model; any family that has plain attention. It is left as found.
         input_ids: [total] the ids fed: template, prompt and response.
-        sources: [prompt] positions of the prompt tokens to explain by, in any order, all before the response.
+        sources: [prompt] positions of the tokens to explain by, in any order, all before the last token.
         response: number of ids at the end that are the response, at least 1.
         chunk: tangents per pass; memory grows with it, results do not change.
+        target: f, see :func:`shiftlens.attribution.targets.at_logits`.
+        written_out: take the written-out tangents where the model allows it; without, the generic ones.
 
     Returns:
-        A, [prompt, response], rows in the order of ``sources``, and log p, [response], in nats. Both are
-        float64 for a float64 model, else float32.
+        A, [prompt, response], rows in the order of ``sources``, float64 for a float64 model, else float32, and
+        how the model reads the response.
 
     Raises:
         ValueError: if ``response``, ``chunk`` or a source is out of range.
@@ -70,8 +76,8 @@ def forward(
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> config = LlamaConfig(vocab_size=19, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
         ...                      num_attention_heads=2, pad_token_id=None)
-        >>> A, logp = forward(LlamaForCausalLM(config), torch.arange(9), torch.tensor([1, 3, 4]), 4, chunk=2)
-        >>> A.shape, logp.shape
+        >>> A, reading = forward(LlamaForCausalLM(config), torch.arange(9), torch.tensor([1, 3, 4]), 4, chunk=2)
+        >>> A.shape, reading.rank.shape
         (torch.Size([3, 4]), torch.Size([4]))
     """
     first = len(input_ids) - response
@@ -79,36 +85,36 @@ def forward(
         raise ValueError(f"response must be in 1..{len(input_ids) - 1} for {len(input_ids)} ids, got {response}")
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    if len(sources) and not (int(sources.min()) >= 0 and int(sources.max()) < first):
-        raise ValueError(f"sources must lie in 0..{first - 1}, before the response, got {sources.tolist()}")
+    last = len(input_ids) - 2  # the last token enters no prediction
+    if len(sources) and not (int(sources.min()) >= 0 and int(sources.max()) <= last):
+        raise ValueError(f"sources must lie in 0..{last}, before the last token, got {sources.tolist()}")
 
     ids = input_ids.to(model.get_input_embeddings().weight.device)
     with plain_attention(model), torch.no_grad():
-        primal = _primal(model, ids, response)
-        tangents = llama_tangents if takes(model, len(ids)) else _tangents
-        A = primal.logp.new_zeros(len(sources), response)
+        primal = _primal(model, ids, response, target)
+        tangents = llama_tangents if written_out and takes(model, len(ids)) else _tangents
+        A = primal.reading.log_probability.new_zeros(len(sources), response)
         # Sorted, a chunk's tangents are all zero before its first source: what lies before is constant.
         for rows in sources.argsort().split(chunk) if len(sources) else ():
             moved = tangents(model, primal, sources[rows].tolist())[:, -response:]
-            A[rows.to(A.device)] = (moved.to(A) * primal.gradient.to(A)).sum(-1)
-    return A, primal.logp
+            at_head = primal.gradient[-moved.shape[1] :]
+            A[rows.to(A.device), -moved.shape[1] :] = (moved.to(A) * at_head.to(A)).sum(-1)
+    return A, primal.reading
 
 
-def _primal(model: PreTrainedModel, ids: Int[Tensor, " total"], response: int) -> Primal:
+def _primal(model: PreTrainedModel, ids: Int[Tensor, " total"], response: int, target: str) -> Primal:
     """One pass over all ids but the last, and one backward pass through the output layer alone."""
     # Made without the configuration, so that sliding layers keep every key; masks still apply the window.
     cache = DynamicCache()
     with torch.no_grad(), EmbeddingTap(model) as embedding, HeadTap(model) as head:
         logits = model(ids[None, :-1], past_key_values=cache, use_cache=True, logits_to_keep=response).logits[0]
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        logp = torch.log_softmax(logits.to(wide), dim=-1)
-        logp = logp.gather(1, ids[-response:, None].to(logp.device))[:, 0]
+        at_output, reading = at_logits(logits, ids[-response:].to(logits.device), target)
         assert embedding.embedding is not None
         assert head.leaf is not None
         # The head acts on each position alone, so one backward pass gives every g_m.
-        (gradient,) = torch.autograd.grad(logp.sum(), head.leaf)
+        (gradient,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))
     keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
-    return Primal(embedding.embedding[0].detach(), gradient[0], logp.detach(), keys, values)
+    return Primal(embedding.embedding[0].detach(), gradient[0], reading, keys, values)
 
 
 def _tangents(model: PreTrainedModel, primal: Primal, sources: list[int]) -> Float[Tensor, "chunk after hidden"]:

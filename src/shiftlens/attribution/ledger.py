@@ -24,7 +24,7 @@ from shiftlens.models.identity import Identity, digest
 
 log = logging.getLogger(__name__)
 
-ATTRIBUTION_VERSION = 1
+ATTRIBUTION_VERSION = 2
 """Raised whenever the numbers an attribution gives could change; old rows are then misses."""
 
 _SCHEMA = pa.schema(
@@ -34,8 +34,10 @@ _SCHEMA = pa.schema(
         ("prompt_index", pa.list_(pa.int32())),
         ("gradient", pa.list_(pa.float32())),
         ("log_probability", pa.list_(pa.float32())),
+        ("rank", pa.list_(pa.int32())),
         ("response", pa.string()),
         ("finished", pa.bool_()),
+        ("engine", pa.string()),
     ]
 )
 
@@ -48,29 +50,37 @@ class Row:
         key: content key, see :func:`row_key`.
         input_ids: [total] exact ids fed, template included; the last M are the response.
         prompt_index: [N] positions of the user's prompt tokens in ``input_ids``.
-        gradient: [N, M] ``<d log p(y_m) / d E[x_n], E[x_n]>``: log p does not underflow.
+        gradient: [N, M] ``<d f(y_m) / d E[x_n], E[x_n]>`` with f = log p, which does not underflow, or another
+            target of :mod:`shiftlens.attribution.targets`; [N + M, M] where response tokens are sources too.
         log_probability: [M] log p(y_m), nats.
+        rank: [M] place of y_m among all tokens by probability; 1 is the model's own first choice.
         response: the response as text.
         finished: whether the model ended the response itself.
+        engine: the engine that explained it.
     """
 
     key: str
     input_ids: Int[np.ndarray, " total"]
     prompt_index: Int[np.ndarray, " prompt"]
-    gradient: Float[np.ndarray, "prompt response"]
+    gradient: Float[np.ndarray, "sources response"]
     log_probability: Float[np.ndarray, " response"]
+    rank: Int[np.ndarray, " response"]
     response: str
     finished: bool
+    engine: str
 
     @property
     def probability(self) -> Float[np.ndarray, " response"]:
         """[M] p(y_m)."""
         return np.exp(self.log_probability)
 
-    @property
-    def importance(self) -> Float[np.ndarray, "prompt response"]:
-        """[N, M] raw importance I, float32 (paper, section 3.1)."""
-        return self.gradient * self.probability
+    def importance(self, target: str = "probability") -> Float[np.ndarray, "sources response"]:
+        """Raw importance I, float32 (paper, section 3.1), in the shape of ``gradient``.
+
+        Args:
+            target: what was asked for; with ``probability`` the stored gradient of log p is multiplied by p.
+        """
+        return self.gradient * self.probability if target == "probability" else self.gradient
 
     @property
     def response_ids(self) -> Int[np.ndarray, " response"]:
@@ -173,13 +183,17 @@ def _record(row: Row) -> dict[str, Any]:
 def _row(record: dict[str, Any]) -> Row:
     prompt_index = np.asarray(record["prompt_index"], np.int32)
     log_probability = np.asarray(record["log_probability"], np.float32)
-    gradient = np.asarray(record["gradient"], np.float32).reshape(len(prompt_index), len(log_probability))
+    # An empty response has no gradient from which the number of sources could be read.
+    sources = len(record["gradient"]) // len(log_probability) if len(log_probability) else len(prompt_index)
+    gradient = np.asarray(record["gradient"], np.float32).reshape(sources, len(log_probability))
     return Row(
         key=record["key"],
         input_ids=np.asarray(record["input_ids"], np.int32),
         prompt_index=prompt_index,
         gradient=gradient,
         log_probability=log_probability,
+        rank=np.asarray(record["rank"], np.int32),
         response=record["response"],
         finished=record["finished"],
+        engine=record["engine"],
     )

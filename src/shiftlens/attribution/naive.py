@@ -7,7 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shiftlens.hooks import EmbeddingTap
+from shiftlens.attribution.targets import Reading, at_logits
+from shiftlens.hooks import EmbeddingTap, HeadTap
 
 
 def naive(
@@ -16,29 +17,36 @@ def naive(
     sources: Int[Tensor, " prompt"],
     response: int,
     chunk: int,
-) -> tuple[Float[Tensor, "prompt response"], Float[Tensor, " response"]]:
-    """``A[n, m] = <d log p(y_m) / d E[s_n], E[s_n]>`` with the gradient that the backward hook catches.
+    target: str = "log_probability",
+) -> tuple[Float[Tensor, "prompt response"], Reading]:
+    """``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` with the gradient that the backward hook catches.
 
     Args:
         model: causal language model with frozen parameters; keeps its own attention.
         input_ids: [total] ids fed; the last ``response`` of them are the response.
-        sources: [prompt] positions to attribute to, all before the response.
+        sources: [prompt] positions to attribute to, all before the last token.
         response: number of response tokens M, at least 1.
         chunk: not used; response tokens are always taken one at a time.
+        target: f, see :func:`shiftlens.attribution.targets.at_logits`.
 
     Returns:
-        A [prompt, response] and log p(y_m) [response], on the CPU.
+        A [prompt, response] and how the model reads the response, on the CPU.
     """
-    columns, log_probabilities = [], []
+    columns, readings = [], []
     for position in range(len(input_ids) - response, len(input_ids)):
-        with torch.enable_grad(), EmbeddingTap(model) as tap:
-            logits = model(input_ids[None, :position].to(model.device), use_cache=False, logits_to_keep=1).logits
-            wide = torch.promote_types(logits.dtype, torch.float32)
-            logp = torch.log_softmax(logits[0, -1].to(wide), dim=-1)[input_ids[position]]
-            logp.backward()
+        with torch.enable_grad(), EmbeddingTap(model) as tap, HeadTap(model) as head:
+            fed = input_ids[None, :position].to(model.device)
+            logits = model(fed, use_cache=False, logits_to_keep=1).logits[0]
+            wanted = input_ids[position : position + 1].to(logits.device)
+            at_output, reading = at_logits(logits, wanted, target)
+            assert head.leaf is not None and head.body is not None
+            (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))
+            head.body.backward(at_head.to(head.body))
         assert tap.gradient is not None
         assert tap.embedding is not None
-        product = (tap.gradient[0].to(wide) * tap.embedding[0].detach().to(wide)).sum(-1)
+        product = (tap.gradient[0].to(at_head) * tap.embedding[0].detach().to(at_head)).sum(-1)
+        # Tokens at and behind the place that predicts have no influence.
+        product = torch.cat([product, product.new_zeros(len(input_ids) - position)])
         columns.append(product[sources.to(product.device)].cpu())
-        log_probabilities.append(logp.detach().cpu())
-    return torch.stack(columns, dim=1), torch.stack(log_probabilities)
+        readings.append([values.cpu() for values in reading])
+    return torch.stack(columns, dim=1), Reading(*map(torch.cat, zip(*readings, strict=True)))

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from shiftlens.evidence.finding import Finding
 
 ROLES = ("base", "tuned")
-REGIONS = ("instruction", "context", "other", "template")
+REGIONS = ("instruction", "context", "other", "template", "response")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class SaliencyMap:
     Args:
         prompt_id: the prompt.
         role: ``base`` or ``tuned``.
-        prompt_tokens: [prompt] tokens as text.
+        prompt_tokens: [prompt] tokens as text; the response tokens follow where they are sources too.
         response_tokens: [response] tokens as text.
         regions: [prompt] region of each prompt token, one of :data:`REGIONS`.
         score: [prompt, response] sparse score S, 0..L.

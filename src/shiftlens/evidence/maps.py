@@ -55,13 +55,14 @@ def saliency_maps(
     for prompt in chosen:
         for role in ROLES:
             m, row = by_id[role][prompt], table[role, prompt]
+            responded = token_texts(tokenizers[role], m.row.response_ids.tolist())
             maps.append(
                 SaliencyMap(
                     prompt_id=prompt,
                     role=role,
-                    prompt_tokens=m.encoded.tokens,
-                    response_tokens=token_texts(tokenizers[role], m.row.response_ids.tolist()),
-                    regions=m.encoded.regions,
+                    prompt_tokens=[*m.encoded.tokens, *responded[: len(m.density) - len(m.encoded.tokens)]],
+                    response_tokens=responded,
+                    regions=m.regions,
                     score=score(m.row.gradient, settings.L, settings.b),
                     density=m.density,
                     instruction_score=float(row["instruction_score"]),

@@ -41,17 +41,27 @@ class Measured:
         role: ``base`` or ``tuned``.
         encoded: the prompt as fed.
         row: its raw attribution.
-        S: [prompt, response] sparse score.
-        density: [prompt] importance density.
+        S: [sources, response] sparse score; sources are the prompt tokens, then, where asked for, the response.
+        density: [sources] importance density.
         followed: whether the response follows the instruction, ``None`` if not known.
     """
 
     role: str
     encoded: Encoded
     row: Row
-    S: UInt8[np.ndarray, "prompt response"]
-    density: Float[np.ndarray, " prompt"]
+    S: UInt8[np.ndarray, "sources response"]
+    density: Float[np.ndarray, " sources"]
     followed: bool | None
+
+    @property
+    def prompt_density(self) -> Float[np.ndarray, " prompt"]:
+        """[prompt] density of the prompt tokens."""
+        return self.density[: len(self.encoded.tokens)]
+
+    @property
+    def regions(self) -> list[str]:
+        """[sources] region of each source."""
+        return [*self.encoded.regions, *["response"] * (len(self.density) - len(self.encoded.tokens))]
 
 
 def measure(role: str, encoded: Encoded, row: Row, settings: Settings) -> Measured:
@@ -71,7 +81,8 @@ def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
 
 
 def _sample(m: Measured) -> Mapping[str, object]:
-    encoded, a, prompt = m.encoded, m.density, m.encoded.prompt
+    encoded, a, prompt = m.encoded, m.prompt_density, m.encoded.prompt
+    own = m.density[len(a) :]
     other = ~(encoded.instruction | encoded.context)
     return {
         "role": m.role,
@@ -91,6 +102,8 @@ def _sample(m: Measured) -> Mapping[str, object]:
         "density_instruction": region_mean(a, encoded.instruction),
         "density_context": region_mean(a, encoded.context),
         "density_other": region_mean(a, other),
+        "density_response": region_mean(own, np.ones(len(own), bool)),
+        "engine": m.row.engine,
         "finished": m.row.finished,
         "prompt": prompt.text,
         "response": m.row.response,
@@ -105,10 +118,10 @@ def tokens_table(measured: Sequence[Measured]) -> pd.DataFrame:
                 {
                     "role": m.role,
                     "id": m.encoded.prompt.id,
-                    "position": np.arange(len(m.density)),
+                    "position": np.arange(len(m.prompt_density)),
                     "token": list(m.encoded.tokens),
                     "region": m.encoded.regions,
-                    "density": m.density,
+                    "density": m.prompt_density,
                 }
             )
             for m in measured
@@ -125,7 +138,7 @@ def profile_table(measured: Sequence[Measured]) -> pd.DataFrame:
     rows = []
     groups: dict[tuple[str, str], list[np.ndarray]] = {}
     for m in measured:
-        groups.setdefault((m.role, m.encoded.prompt.dataset), []).append(position_profile(m.density, BINS))
+        groups.setdefault((m.role, m.encoded.prompt.dataset), []).append(position_profile(m.prompt_density, BINS))
     for (role, dataset), profiles in groups.items():
         stacked = np.stack(profiles)
         for place in range(BINS):

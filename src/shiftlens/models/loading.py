@@ -95,7 +95,7 @@ def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=getattr(torch, spec.resolved_dtype),
+            dtype=getattr(torch, "float32" if spec.resolved_dtype == "tf32" else spec.resolved_dtype),
             device_map=spec.device_map,
             use_safetensors=True,
             trust_remote_code=False,

@@ -12,7 +12,7 @@ from shiftlens.errors import ConfigError, SourceError
 from shiftlens.models.identity import Identity, fingerprint
 from shiftlens.models.sources import Resolved, resolve
 
-DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
+DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16", "float64")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class RoleSpec:
         source: source string, see :mod:`shiftlens.models.sources`.
         revision: hub revision, or ``None``.
         adapter: source of a LoRA adapter put on top of it, or ``None``.
-        dtype: one of :data:`DTYPES`; ``auto`` is float32 on CPU, bfloat16 on GPU.
+        dtype: one of :data:`DTYPES`; ``auto`` is float32 on CPU, bfloat16 on GPU; ``tf32`` is float32 whose
+            products a GPU may round to 10 bits.
         device_map: ``None`` or an accelerate device map such as ``auto``.
         template: ``auto``, ``chat``, ``none`` or a string with ``{prompt}``.
         underlay: the base, on which an adapter or a weight difference is put.

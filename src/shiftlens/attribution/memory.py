@@ -1,0 +1,161 @@
+"""How many derivatives fit: a chunk from a memory budget, halved where the estimate was too hopeful."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import psutil
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from shiftlens.errors import ShiftLensError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MOST = {"cpu": 16, "cuda": 64}
+"""Derivatives at once where memory allows more: beyond, nothing gets faster."""
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_budget(value: object) -> float | int:
+    """A memory budget: a share of free memory up to 1, or a size.
+
+    Args:
+        value: ``0.5``, ``8GB``, ``500MB`` or a number of bytes.
+
+    Returns:
+        A share in (0, 1] as float, or bytes as int.
+
+    Raises:
+        ValueError: it is neither.
+
+    Example:
+        >>> parse_budget(0.5), parse_budget("1.5GB")
+        (0.5, 1500000000)
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if 0 < value <= 1:
+            return float(value)
+        if value > 1:
+            return int(value)
+    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]B)\s*", str(value), re.IGNORECASE)
+    try:
+        if match and float(match[1]) > 0:
+            return int(float(match[1]) * _UNITS[match[2].upper()])
+    except ValueError:
+        pass
+    raise ValueError(f"{value!r}: expected a share of free memory such as 0.5, or a size such as 8GB")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device now; for a CPU, what can be had without swapping."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(psutil.virtual_memory().available)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes beside the weights.
+
+    Args:
+        fixed: whatever the chunk.
+        each: per derivative carried at once.
+    """
+
+    fixed: int
+    each: int
+
+    def chunk(self, budget: int, most: int) -> int:
+        """The largest chunk within a budget, at least 1."""
+        return max(1, min(most, (budget - self.fixed) // max(self.each, 1)))
+
+
+def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, response: int, written_out: bool) -> Need:
+    """What an engine holds in memory for one text, from the shapes alone.
+
+    Reverse keeps the graph of all layers; forward keeps no graph, and per tangent one layer's values. The
+    counts of live arrays are read off the code and checked against measured peaks in ``docs/performance.md``.
+
+    Args:
+        config: the model's text configuration.
+        itemsize: bytes of one number of the model's dtype.
+        mode: ``forward`` or ``reverse``.
+        total: number of ids.
+        response: number of response tokens.
+        written_out: whether forward takes the written-out tangents.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> seven_b = LlamaConfig(num_hidden_layers=32, hidden_size=4096, intermediate_size=11008)
+        >>> some = need(seven_b, 2, "forward", 1024, 512, written_out=False)
+        >>> some.fixed + 8 * some.each < 8e9
+        True
+    """
+    layers, heads, width = config.num_hidden_layers, config.num_attention_heads, config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * width
+    wide = max(itemsize, 4)
+    stream, hidden, maps = total * width * itemsize, total * inner * itemsize, heads * total * total
+    # Logits, their exponentials and their gradient are dense in the vocabulary, at least float32.
+    head = 6 * config.vocab_size * wide
+    if mode == "reverse":
+        graph = layers * (12 * stream + 4 * hidden + maps * (itemsize + wide))
+        return Need(graph, 8 * stream + 4 * hidden + 2 * maps * (itemsize + wide) + head)
+    cache = 2 * layers * stream + head * response
+    if written_out:  # parts of 8 tangents pass through a layer one after the other
+        return Need(cache + 8 * (8 * stream + 3 * hidden) + 2 * maps * itemsize, 2 * stream)
+    return Need(cache, 10 * stream + 5 * hidden + 2 * maps * (itemsize + wide))
+
+
+def halving(run: Callable[[int], T], chunk: int) -> T:
+    """Run with a chunk, and with half of it each time memory runs out; the numbers are the same.
+
+    Args:
+        run: takes the chunk.
+        chunk: the first one tried.
+
+    Returns:
+        What ``run`` returns.
+
+    Raises:
+        ShiftLensError: not even one derivative fits.
+
+    Example:
+        >>> def run(chunk):
+        ...     if chunk > 2:
+        ...         raise torch.OutOfMemoryError("no")
+        ...     return chunk
+        >>> halving(run, 9)
+        2
+    """
+    while True:
+        try:
+            return run(chunk)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            if chunk == 1:
+                raise ShiftLensError(
+                    "memory ran out with a single derivative; shorten the texts (data.max_tokens, "
+                    "data.max_new_tokens) or use saliency.mode=forward, which keeps no graph"
+                ) from error
+        chunk //= 2
+        log.warning("memory ran out; going on with saliency.chunk=%d", chunk)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def budget_bytes(budget: float | int, model: PreTrainedModel) -> int:
+    """A budget from :func:`parse_budget` in bytes, on the device of a model."""
+    return int(budget * free_bytes(model.device)) if isinstance(budget, float) else budget
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    # The CPU allocator raises a bare RuntimeError.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
