@@ -2,5 +2,6 @@
 
 from shiftlens.callbacks.ledger_writer import LedgerWriter
 from shiftlens.callbacks.progress import Progress
+from shiftlens.callbacks.view import View
 
-__all__ = ["LedgerWriter", "Progress"]
+__all__ = ["LedgerWriter", "Progress", "View"]

@@ -16,7 +16,22 @@ import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WORDS = "write fix translate the words in order grammar please French me and him goes".split()
+WORDS = [
+    "write",
+    "fix",
+    "translate",
+    "the",
+    "words",
+    "in",
+    "order",
+    "grammar",
+    "please",
+    "French",
+    "me",
+    "and",
+    "him",
+    "goes",
+]
 TWO_RANKS = ["trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2"]
 
 

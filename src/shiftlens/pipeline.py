@@ -12,6 +12,7 @@ from rich.console import Console
 
 from shiftlens.attribution import ATTRIBUTION_VERSION, Row
 from shiftlens.attribution.precision import REDUCED, agreement
+from shiftlens.callbacks import View
 from shiftlens.evidence.analysis import ROLES, Analysis
 from shiftlens.evidence.density import density_findings
 from shiftlens.evidence.maps import choose_prompts, saliency_maps
@@ -68,11 +69,13 @@ def run(
         for name, role in roles.items()
         for encoded, request in zip(role.encoded, role.requests, strict=True)
     ]
+    identities = {name: role.identity for name, role in roles.items()}
+    sections = [view.section(identities) for view in callbacks if isinstance(view, View)]
     samples = samples_table(measured)
     chosen = choose_prompts(samples, options.map_prompt, options.maps)
     by_role: dict[str, list[Measured]] = {name: [m for m in measured if m.role == name] for name in ROLES}
     return Analysis(
-        findings=density_findings(samples, options.seed),
+        findings=[*density_findings(samples, options.seed), *(f for section in sections for f in section.findings)],
         samples=samples,
         tokens=tokens_table(measured),
         profile=profile_table(measured),
@@ -100,6 +103,7 @@ def run(
                 "precision": {name: record for name, record in precision.items() if record},
             },
         ),
+        tables={name: table for section in sections for name, table in section.tables.items()},
     )
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from transformers.utils import logging as transformers_logging
 
 from shiftlens.attribution import AttributionModule, Costs, Engine, Ledger, Request, Row, calibrated
-from shiftlens.callbacks import LedgerWriter
+from shiftlens.callbacks import LedgerWriter, View
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM, load_lm
 from shiftlens.prepare import Role
@@ -66,7 +66,8 @@ class Runner:
         by_key = {request.key: request for request in requests}
         missing = ledger.missing(by_key)
         done = len(by_key) - len(missing)
-        if not missing:
+        unseen = [view for view in self.callbacks if isinstance(view, View) and view.missing(role.identity)]
+        if not missing and not unseen:
             self.console.print(f"[bold]{name}[/]: all {done} samples are in the ledger; no model work")
             return ledger.read(by_key)
         self.console.print(
@@ -76,7 +77,7 @@ class Runner:
         _quiet_libraries()
         trainer = self._trainer(ledger, len(by_key))
         lm = load_lm(role.spec, role.layers, role.template, self.cache)
-        engine = replace(self.engine, costs=self._costs(lm, trainer))
+        engine = replace(self.engine, costs=self._costs(lm, trainer)) if missing else self.engine
         module = AttributionModule(lm, [by_key[key] for key in missing], engine, self.batch_tokens)
         with _tf32(role.identity.dtype == "tf32"):
             trainer.predict(module, return_predictions=False)
@@ -85,8 +86,9 @@ class Runner:
         lost = [key for key in by_key if key not in rows]
         if lost:
             raise RuntimeError(f"{name}: {len(lost)} samples did not reach the ledger in {ledger.folder}")
-        picked = Counter(rows[key].engine for key in missing)
-        self.console.print(f"  engines: {', '.join(f'{mode} for {count}' for mode, count in picked.items())}")
+        if missing:
+            picked = Counter(rows[key].engine for key in missing)
+            self.console.print(f"  engines: {', '.join(f'{mode} for {count}' for mode, count in picked.items())}")
         return rows
 
     def _trainer(self, ledger: Ledger, samples: int) -> Trainer:

@@ -25,7 +25,7 @@ def _plain_attention(
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **kwargs: Any,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, None]:
     """Attention in plain tensor operations, in transformers' calling convention.
 
     Fused kernels have no batched backward and no forward derivative. The library's own ``eager``
@@ -34,17 +34,55 @@ def _plain_attention(
     """
     if s_aux is not None:
         raise NotImplementedError("attention sinks have no plain form here")
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:  # grouped queries: each key head serves several query heads
-        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-    weights = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    batch, heads, length, head = query.shape
+    query = query * (head**-0.5 if scaling is None else scaling)
+    # Grouped queries: each key head serves several query heads, one below the other.
+    query = query.reshape(batch, key.shape[1], -1, length, head)
+    if torch.is_grad_enabled() or softcap is not None:
+        out = _attend(query, key, value, attention_mask, softcap)
+    else:
+        out, _ = _Attend.apply(query, key, value, attention_mask)
+    return out.reshape(batch, heads, length, -1).transpose(1, 2), None
+
+
+def _weights(query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None) -> Tensor:
+    """[batch, group, repeat, position, all positions]."""
+    logits = query @ key[:, :, None].mT
     if softcap is not None:
-        weights = torch.tanh(weights / softcap) * softcap
-    if attention_mask is not None:
-        weights = weights + attention_mask
-    wide = torch.promote_types(weights.dtype, torch.float32)
-    weights = torch.softmax(weights, dim=-1, dtype=wide).to(value.dtype)
-    return (weights @ value).transpose(1, 2), weights
+        logits = torch.tanh(logits / softcap) * softcap
+    if mask is not None:
+        logits = logits + mask[:, :, None]
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return torch.softmax(logits, dim=-1, dtype=wide).to(query.dtype)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, softcap: float | None = None) -> Tensor:
+    return _weights(query, key, mask, softcap) @ value[:, :, None]
+
+
+class _Attend(torch.autograd.Function):
+    """The same with its tangent written out: half the passes over maps that there is one of per direction."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        weights = _weights(query, key, mask, None)
+        return weights @ value[:, :, None], weights
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+        query, key, value, _ = inputs
+        out, weights = output
+        ctx.mark_non_differentiable(weights)
+        ctx.save_for_forward(query, key, value, out, weights)
+
+    @staticmethod
+    def jvp(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor, _: Any) -> tuple[Tensor, None]:
+        """``dO = X V - sum(X) O + P dV`` with ``X = P * (dQ K^T + Q dK^T)``."""
+        query, key, value, out, weights = ctx.saved_tensors
+        x = (dq @ key[:, :, None].mT + query @ dk[:, :, None].mT) * weights
+        return x @ value[:, :, None] - x.sum(-1, keepdim=True) * out + weights @ dv[:, :, None], None
 
 
 ALL_ATTENTION_FUNCTIONS.register(_NAME, _plain_attention)

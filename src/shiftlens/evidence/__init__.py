@@ -1,6 +1,6 @@
 """Evidence: comparisons with their null hypothesis, effect size and interval."""
 
-from shiftlens.evidence.analysis import REGIONS, ROLES, Analysis, SaliencyMap
+from shiftlens.evidence.analysis import REGIONS, ROLES, Analysis, SaliencyMap, Section
 from shiftlens.evidence.density import base_vs_tuned, density_findings, followed_vs_unfollowed, judge
 from shiftlens.evidence.finding import Finding, Group
 
@@ -11,6 +11,7 @@ __all__ = [
     "Finding",
     "Group",
     "SaliencyMap",
+    "Section",
     "base_vs_tuned",
     "density_findings",
     "followed_vs_unfollowed",

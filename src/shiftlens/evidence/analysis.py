@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,19 @@ class SaliencyMap:
 
 
 @dataclass(frozen=True)
+class Section:
+    """What one further view of a pair found.
+
+    Args:
+        findings: its tests.
+        tables: its tables, by name.
+    """
+
+    findings: Sequence[Finding]
+    tables: Mapping[str, pd.DataFrame]
+
+
+@dataclass(frozen=True)
 class Analysis:
     """Everything one run found.
 
@@ -59,6 +72,7 @@ class Analysis:
         profile: mean density over relative prompt position: ``role, dataset, bin (0..9), mean, std, n``.
         maps: saliency maps, base and tuned of the same prompts side by side, the chosen prompt first.
         provenance: what produced it: versions, git commit, models with fingerprints, settings, date.
+        tables: tables of further views, by name.
     """
 
     findings: Sequence[Finding]
@@ -67,3 +81,4 @@ class Analysis:
     profile: pd.DataFrame
     maps: Sequence[SaliencyMap]
     provenance: Mapping[str, Any]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)

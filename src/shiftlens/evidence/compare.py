@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import stats
 
-from shiftlens.evidence.finding import Group
+from shiftlens.evidence.finding import Control, Group
 
 RESAMPLES = 5000
+ALPHA = 0.05
+"""Every p-value here is held against this level."""
+ROUNDING = 1e-9
+"""Relative differences below this are rounding, not variance."""
 Values = Float[np.ndarray, "_"]  # groups may differ in size
 
 
@@ -30,6 +33,14 @@ class Comparison:
     ci: tuple[float, float] | None = None
     p_others: dict[str, float] = field(default_factory=dict)
     why_not: str = ""
+
+
+def control(name: str, asks: str, result: Comparison, note: str = "") -> Control:
+    """A comparison as a control, survived where ``p <= 0.05``."""
+    survives = None if result.p is None else result.p <= ALPHA
+    why_not = f"not testable: {result.why_not}" if result.why_not else ""
+    notes = "; ".join(part for part in (why_not, note) if part)
+    return Control(name, asks, result.statistic, result.p, result.effect, survives, notes)
 
 
 def group(values: Values) -> Group:
@@ -48,18 +59,52 @@ def hedges_g(a: Values, b: Values) -> float:
         >>> round(hedges_g(np.array([2.0, 3.0, 4.0]), np.array([1.0, 2.0, 3.0])), 3)
         0.8
     """
-    df = len(a) + len(b) - 2
-    pooled = np.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / df)
-    return float((a.mean() - b.mean()) / pooled * (1 - 3 / (4 * df - 1))) if pooled > 0 else float("nan")
+    return float(_standardised_difference(a, b))
 
 
-def independent(a: Values, b: Values, seed: int = 0) -> Comparison:
+def pooled_std(a: Values, b: Values) -> float:
+    """Standard deviation within two groups taken together (ddof=1 each).
+
+    Example:
+        >>> round(pooled_std(np.array([1.0, 3.0]), np.array([5.0, 7.0])) ** 2, 9)
+        2.0
+    """
+    return float(_pooled_std(a, b, -1))
+
+
+def _pooled_std(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
+    squares = sum((x.shape[axis] - 1) * x.var(ddof=1, axis=axis) for x in (a, b))
+    return np.asarray(np.sqrt(squares / (a.shape[axis] + b.shape[axis] - 2)))
+
+
+def _standardised_difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Hedges g along an axis, for all resamples of a bootstrap at once; NaN where neither group varies."""
+    df, pooled = a.shape[axis] + b.shape[axis] - 2, _pooled_std(a, b, axis)
+    unknown = np.full(pooled.shape, np.nan)
+    difference = a.mean(axis=axis) - b.mean(axis=axis)
+    return np.asarray(np.divide(difference, pooled, out=unknown, where=pooled > 0) * (1 - 3 / (4 * df - 1)))
+
+
+def varies(values: Float[np.ndarray, "*rows n"]) -> Bool[np.ndarray, "*rows"]:
+    """Whether the numbers along the last axis differ by more than rounding; not if there are fewer than two.
+
+    Example:
+        >>> bool(varies(np.array([0.1 + 0.2, 0.3]))), bool(varies(np.array([0.3, 0.4])))
+        (False, True)
+    """
+    if values.shape[-1] < 2:
+        return np.zeros(values.shape[:-1], bool)
+    return np.asarray(np.ptp(values, axis=-1) > ROUNDING * np.abs(values).max(axis=-1))
+
+
+def independent(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
     """Is the mean of ``a`` greater than that of ``b``? Welch's t-test, one-sided (paper, T1).
 
     Args:
         a: [samples] one group.
         b: [samples] the other group.
         seed: of the bootstrap.
+        resamples: of the bootstrap; 0 for no interval.
 
     Returns:
         p, t, Hedges g with a 95 % bootstrap interval, and a Mann-Whitney p beside.
@@ -69,17 +114,18 @@ def independent(a: Values, b: Values, seed: int = 0) -> Comparison:
         return Comparison(why_not=why_not)
     welch = stats.ttest_ind(a, b, equal_var=False, alternative="greater")
     others = {"Mann-Whitney U, one-sided": float(stats.mannwhitneyu(a, b, alternative="greater").pvalue)}
-    ci = _interval((a, b), hedges_g, paired=False, seed=seed)
+    ci = _interval((a, b), paired=False, seed=seed, resamples=resamples)
     return Comparison(float(welch.pvalue), float(welch.statistic), hedges_g(a, b), ci, others)
 
 
-def paired(a: Values, b: Values, seed: int = 0) -> Comparison:
+def paired(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
     """Is ``a`` greater than ``b`` on the same prompts? Paired t-test, one-sided (paper's T2, paired).
 
     Args:
         a: [samples] one condition.
         b: [samples] the other condition, same order.
         seed: of the bootstrap.
+        resamples: of the bootstrap; 0 for no interval.
 
     Returns:
         p, t, Hedges g of the two conditions with a 95 % interval (prompts resampled), and beside it the
@@ -91,7 +137,7 @@ def paired(a: Values, b: Values, seed: int = 0) -> Comparison:
     if len(a) != len(b):
         raise ValueError(f"paired groups must have one length, got {len(a)} and {len(b)}")
     why_not = _untestable(a, b)
-    if not why_not and np.ptp(a - b) == 0:
+    if not why_not and not varies(a - b):
         why_not = "every pair differs by the same amount"
     if why_not:
         return Comparison(why_not=why_not)
@@ -103,34 +149,36 @@ def paired(a: Values, b: Values, seed: int = 0) -> Comparison:
             stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
         ),
     }
-    ci = _interval((a, b), hedges_g, paired=True, seed=seed)
+    ci = _interval((a, b), paired=True, seed=seed, resamples=resamples)
     return Comparison(float(test.pvalue), float(test.statistic), hedges_g(a, b), ci, others)
 
 
 def _untestable(a: Values, b: Values) -> str:
     if min(len(a), len(b)) < 2:
         return f"needs at least 2 samples in each group, has {len(a)} and {len(b)}"
-    if np.ptp(a) == 0 and np.ptp(b) == 0:
+    if not varies(a) and not varies(b):
         return "neither group varies"
     return ""
 
 
-def _interval(data: tuple[Values, Values], statistic: Any, paired: bool, seed: int) -> tuple[float, float] | None:
-    """95 % percentile bootstrap; resamples without variance are left out of the percentiles."""
+def _interval(data: tuple[Values, Values], paired: bool, seed: int, resamples: int) -> tuple[float, float] | None:
+    """Of Hedges g: 95 % percentile bootstrap; resamples without variance are left out of the percentiles."""
+    if resamples == 0:
+        return None
     generator = np.random.default_rng(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         result = stats.bootstrap(
             data,
-            statistic,
+            _standardised_difference,
             paired=paired,
-            vectorized=False,
-            n_resamples=RESAMPLES,
+            vectorized=True,
+            n_resamples=resamples,
             method="percentile",
             rng=generator,
         )
     values = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
-    if len(values) < RESAMPLES / 2:
+    if len(values) < resamples / 2:
         return None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)

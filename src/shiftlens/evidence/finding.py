@@ -19,6 +19,29 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Control:
+    """A rival explanation of a finding, put to the test.
+
+    Args:
+        name: stable name, e.g. ``random mask``.
+        asks: what is asked, in plain words.
+        statistic: the test statistic, ``None`` if not testable.
+        p: its p-value, one-sided.
+        effect: effect size, in the units of the finding.
+        survives: whether the finding stands against it; ``None`` if not testable.
+        note: what it was computed on, or why it could not be.
+    """
+
+    name: str
+    asks: str
+    statistic: float | None
+    p: float | None
+    effect: float | None
+    survives: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Finding:
     """One statistical result.
 
@@ -39,6 +62,9 @@ class Finding:
         statistic: the test statistic.
         p_others: p-values of companion tests, by name of the test.
         note: what was left out and why, or why it is not testable.
+        p_corrected: p-value corrected for every setting and data set looked at, ``None`` if nothing was corrected.
+        verdict: what all of it amounts to, by the rule of :mod:`shiftlens.evidence.verdict`.
+        controls: rival explanations and how the finding stands against each.
     """
 
     name: str
@@ -57,6 +83,9 @@ class Finding:
     statistic: float | None = None
     p_others: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    p_corrected: float | None = None
+    verdict: str = ""
+    controls: tuple[Control, ...] = ()
 
     @property
     def testable(self) -> bool:

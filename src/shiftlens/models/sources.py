@@ -66,7 +66,7 @@ def resolve(source: str, revision: str | None, cache: Path) -> Resolved:
     elif source.startswith("asset:"):
         folder = ASSETS / source.removeprefix("asset:")
         if not folder.is_dir():
-            known = ", ".join(sorted(path.name for path in ASSETS.iterdir() if path.is_dir()))
+            known = ", ".join(sorted(path.parent.name for path in ASSETS.glob("*/*config.json")))
             raise SourceError(f"{source}: no such folder is shipped; known: {known}")
     elif Path(source).expanduser().is_dir():
         folder = Path(source).expanduser().resolve()

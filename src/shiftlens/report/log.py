@@ -97,6 +97,7 @@ def _log_media(analysis: Analysis, logger: WandbLogger, report_path: Path | str 
         "samples": analysis.samples,
         "tokens": analysis.tokens,
         "profile": analysis.profile,
+        **analysis.tables,
     }
     with tempfile.TemporaryDirectory() as folder:
         for name, frame in frames.items():

@@ -21,7 +21,7 @@ _COLUMNS = (
 
 
 def write_tables(analysis: Analysis, folder: Path | str) -> list[Path]:
-    """Write ``findings.json`` and ``tables/{samples,tokens,profile,findings}.parquet``.
+    """Write ``findings.json`` and ``tables/{samples,tokens,profile,findings}.parquet``, and further views' tables.
 
     Args:
         analysis: the run.
@@ -51,6 +51,7 @@ def write_tables(analysis: Analysis, folder: Path | str) -> list[Path]:
         "tokens": analysis.tokens,
         "profile": analysis.profile,
         "findings": findings_frame(analysis.findings),
+        **analysis.tables,
     }
     for name, frame in frames.items():
         paths.append(write_parquet(folder / "tables" / f"{name}.parquet", frame))

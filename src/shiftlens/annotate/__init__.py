@@ -1,0 +1,31 @@
+"""Annotation of concepts: what their words have in common, by rule or by a language model."""
+
+from shiftlens.annotate.config import annotator_from_config
+from shiftlens.annotate.endpoint import Endpoint
+from shiftlens.annotate.lexical import LexicalAnnotator
+from shiftlens.annotate.local import LocalAnnotator
+from shiftlens.annotate.schema import (
+    CANNOT_TELL,
+    LEVELS,
+    TASKS,
+    Annotation,
+    AnnotationStoppedError,
+    Annotator,
+    Concept,
+)
+from shiftlens.annotate.service import OpenAIAnnotator
+
+__all__ = [
+    "CANNOT_TELL",
+    "LEVELS",
+    "TASKS",
+    "Annotation",
+    "AnnotationStoppedError",
+    "Annotator",
+    "Concept",
+    "Endpoint",
+    "LexicalAnnotator",
+    "LocalAnnotator",
+    "OpenAIAnnotator",
+    "annotator_from_config",
+]

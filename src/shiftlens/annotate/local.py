@@ -1,0 +1,72 @@
+"""Annotation by a causal language model on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from shiftlens.annotate.cache import AnswerCache
+from shiftlens.annotate.numbers import Rule, number_problems
+from shiftlens.annotate.prompt import question, read_answer
+from shiftlens.annotate.schema import CANNOT_TELL, Annotation, Concept
+from shiftlens.attribution.generate import greedy, stop_ids
+from shiftlens.models.loading import LM
+from shiftlens.prompts.encode import encode
+from shiftlens.prompts.schema import Prompt
+
+
+def problems(values: Mapping[str, Any]) -> list[str]:
+    """Everything wrong with the keys of ``conf/annotator/local.yaml``, in words.
+
+    Args:
+        values: settings by name.
+    """
+    found = [] if values.get("source") else ["annotator.source is missing: the model that annotates"]
+    return found + number_problems(values, {"max_new_tokens": Rule(1), "batch_size": Rule(1)})
+
+
+class LocalAnnotator:
+    """Asks a loaded model, greedily, so that the same model always says the same.
+
+    An answer that cannot be read counts as "cannot tell"; asking a greedy model again would change nothing.
+
+    Args:
+        lm: from :func:`shiftlens.load`; an instruction-tuned model of a few billion parameters or more.
+        cache: folder for answers.
+        max_new_tokens: longest answer.
+        batch_size: concepts asked about at once.
+    """
+
+    name = "local"
+
+    def __init__(self, lm: LM, cache: Path, max_new_tokens: int = 80, batch_size: int = 8) -> None:
+        self._lm, self._max_new_tokens, self._batch_size = lm, max_new_tokens, batch_size
+        asked = {"model": lm.identity.hash, "template": lm.template, "max_new_tokens": max_new_tokens}
+        self._cache = AnswerCache(cache, asked)
+
+    def annotate(self, concepts: Sequence[Concept]) -> list[Annotation]:
+        """One annotation per concept, in order.
+
+        Args:
+            concepts: any number; those answered before are not asked about again.
+        """
+        answers = [self._cache.get(concept) for concept in concepts]
+        missing = [i for i, answer in enumerate(answers) if answer is None]
+        for start in range(0, len(missing), self._batch_size):
+            batch = missing[start : start + self._batch_size]
+            texts = self._generate([question(concepts[i]) for i in batch])
+            for i, text in zip(batch, texts, strict=True):
+                answer = read_answer(text) or replace(CANNOT_TELL, note="no readable answer")
+                self._cache.put(concepts[i], answer)
+                answers[i] = answer
+        return [answer for answer in answers if answer is not None]
+
+    def _generate(self, texts: Sequence[str]) -> list[str]:
+        lm = self._lm
+        prompts = [Prompt("concept", text, ((0, len(text)),)) for text in texts]
+        ids = [encode(prompt, lm.tokenizer, lm.template).input_ids for prompt in prompts]
+        stops = stop_ids(Path(lm.model.config._name_or_path), lm.tokenizer)
+        responses = greedy(lm.model, ids, self._max_new_tokens, stops)
+        return [lm.tokenizer.decode(response, skip_special_tokens=True) for response, _ in responses]

@@ -1,0 +1,34 @@
+"""Gemma 1, 2 and 3."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from shiftlens.models.families.folding import widen
+from shiftlens.models.families.llama import LlamaView
+from shiftlens.models.families.view import Block
+
+
+class GemmaView(LlamaView):
+    """Like LLaMA, but gains are stored as their difference from 1, and embeddings are scaled when fed.
+
+    Gemma 2 and 3 norm what the feed-forward layer writes; Gemma 3 norms each head's query and key.
+    """
+
+    def _block(self, layer: int) -> Block:
+        # Absent in Gemma 1, whose post_attention_layernorm lies ahead of the feed-forward layer.
+        down_norm = getattr(self._body.layers[layer], "post_feedforward_layernorm", None)
+        return replace(super()._block(layer), down_norm=down_norm)
+
+    def _gain(self, norm: Any) -> Float[Tensor, " width"]:
+        return 1 + widen(norm.weight)
+
+    @property
+    def input_embedding(self) -> Float[Tensor, "vocab width"]:
+        """[vocab, width] embeddings times the root of the width, rounded as the model rounds that factor."""
+        embedding = self._body.get_input_embeddings()
+        return super().input_embedding * widen(embedding.embed_scale.to(embedding.weight.dtype))

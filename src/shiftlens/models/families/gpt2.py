@@ -1,0 +1,17 @@
+"""GPT-2."""
+
+from __future__ import annotations
+
+from shiftlens.models.families.folding import Affine, first_two_of_three
+from shiftlens.models.families.view import Block, FamilyView
+
+
+class GPT2View(FamilyView):
+    """LayerNorms, learned positions, Conv1D weights; query, key and value in one of them, side by side."""
+
+    def _block(self, layer: int) -> Block:
+        module = self._body.h[layer]
+        return Block((module.attn.c_attn,), module.mlp.c_proj, module.ln_1)
+
+    def _split(self, maps: tuple[Affine, ...]) -> tuple[Affine, Affine]:
+        return first_two_of_three(maps[0], self.heads * self.head)

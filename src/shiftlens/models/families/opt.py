@@ -1,0 +1,44 @@
+"""OPT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from shiftlens.models.families.folding import affine
+from shiftlens.models.families.view import Block, FamilyView
+
+
+class OPTView(FamilyView):
+    """LayerNorms, learned positions; OPT-350m has narrower embeddings, projected in and out, and norms afterwards.
+
+    With norms after attention and feed-forward layer (``do_layer_norm_before=False``) attention reads the
+    residual stream as it is: ``hat(x)`` is then x itself and nothing is folded in.
+    """
+
+    def _block(self, layer: int) -> Block:
+        module = self._body.layers[layer]
+        attention = module.self_attn
+        return Block(
+            query_key=(attention.q_proj, attention.k_proj),
+            down=module.fc2,
+            norm=module.self_attn_layer_norm if module.do_layer_norm_before else None,
+        )
+
+    def _outside(self) -> list[Any]:
+        projections = (self._body.project_in, self._body.project_out)
+        return [*super()._outside(), *(each for each in projections if each is not None)]
+
+    @property
+    def input_embedding(self) -> Float[Tensor, "vocab width"]:
+        """[vocab, width] embeddings, projected in where they are narrower; learned positions are left out."""
+        rows, project = super().input_embedding, self._body.project_in
+        return rows if project is None else rows @ affine(project).weight
+
+    @property
+    def output_embedding(self) -> Float[Tensor, "vocab width"]:
+        """[vocab, width] rows of the output layer, carried back through the projection out where there is one."""
+        rows, project = super().output_embedding, self._body.project_out
+        return rows if project is None else rows @ affine(project).weight.T

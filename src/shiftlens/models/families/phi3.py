@@ -1,0 +1,17 @@
+"""Phi-3."""
+
+from __future__ import annotations
+
+from shiftlens.models.families.folding import Affine, first_two_of_three
+from shiftlens.models.families.view import Block, FamilyView
+
+
+class Phi3View(FamilyView):
+    """Like LLaMA, with query, key and value in one projection, side by side."""
+
+    def _block(self, layer: int) -> Block:
+        module = self._body.layers[layer]
+        return Block((module.self_attn.qkv_proj,), module.mlp.down_proj, module.input_layernorm)
+
+    def _split(self, maps: tuple[Affine, ...]) -> tuple[Affine, Affine]:
+        return first_two_of_three(maps[0], self.heads * self.head)

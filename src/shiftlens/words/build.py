@@ -1,0 +1,127 @@
+"""A vocabulary from the prompts of your own users (the paper takes ShareGPT's)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from shiftlens.errors import ConfigError, Problem
+from shiftlens.words.files import raise_problems, read_text
+from shiftlens.words.morphology import lemma
+from shiftlens.words.vocabulary import Words, is_word, ranked
+
+FORMS = (
+    'Each record is {"prompt": TEXT}, {"text": TEXT} or {"conversations": [{"from": "human", "value": TEXT}]}. '
+    "A file is a JSON list of records, or has one record per line."
+)
+
+
+def count_words(texts: Iterable[str], min_count: int) -> Words:
+    """Counts the dictionary forms of the words in some texts.
+
+    Texts are tokenized and lower-cased by ``wordfreq``; what passes
+    :func:`~shiftlens.words.vocabulary.is_word` is replaced by its :func:`~shiftlens.words.morphology.lemma`.
+
+    Args:
+        texts: the prompts.
+        min_count: rarer lemmas are left out.
+
+    Returns:
+        The lemmas with their share of all words counted; equally frequent ones in alphabetical order.
+
+    Source:
+        Wu et al., arXiv 2310.00492, who take NLTK's tokenizer, tagger and WordNet lemmatizer. Here no tagger is
+        run, so a form that can be two words always counts as the same one.
+
+    Example:
+        >>> count_words(["Write a poem!", "She writes poems, writing them twice."], 2).words
+        ('write', 'poem')
+    """
+    from wordfreq.tokens import tokenize
+
+    forms: Counter[str] = Counter()
+    for text in texts:
+        forms.update(token for token in tokenize(text, "en") if is_word(token))
+    lemmas: Counter[str] = Counter()
+    for form, count in forms.items():
+        lemmas[lemma(form)] += count
+    return ranked({word: lemmas[word] / lemmas.total() for word in sorted(lemmas) if lemmas[word] >= min_count})
+
+
+def read_texts(path: str | Path) -> list[str]:
+    """What people wrote, from ShareGPT-style JSON or from prompts in JSON Lines.
+
+    Args:
+        path: the file; see :data:`FORMS`. Of a conversation the turns ``from`` *human* or *user* are taken.
+
+    Raises:
+        ConfigError: the file is not there or has faults; all faults are listed.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "mine.jsonl"
+        >>> _ = path.write_text('{"prompt": "Write a poem"}')
+        >>> read_texts(path)
+        ['Write a poem']
+    """
+    path = Path(path).expanduser()
+    problems: list[Problem] = []
+    texts: list[str] = []
+    for number, record in _records(read_text(path), problems):
+        found = _texts(record)
+        if isinstance(found, str):
+            problems.append(Problem(number, "", found))
+        else:
+            texts.extend(found)
+    if not texts and not problems:
+        problems.append(Problem(1, "", "there are no prompts"))
+    raise_problems(path, problems, FORMS)
+    return texts
+
+
+def build_vocabulary(path: str | Path, min_count: int) -> Words:
+    """:func:`count_words` of the prompts in a file.
+
+    Raises:
+        ConfigError: the file has faults, ``min_count`` is below 1, or no word is that frequent.
+    """
+    if min_count < 1:
+        raise ConfigError(f"min_count={min_count}: expected 1 or more")
+    words = count_words(read_texts(path), min_count)
+    if not len(words):
+        raise ConfigError(f"{path}: no word occurs {min_count} times; lower --min-count")
+    return words
+
+
+def _records(text: str, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
+    if text.lstrip().startswith("["):
+        try:
+            yield from enumerate(json.loads(text), start=1)
+        except (ValueError, RecursionError) as error:
+            problems.append(Problem(1, "", f"is not valid JSON: {error}"))
+        return
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: strings may hold U+2028
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                problems.append(Problem(number, "", f"is not valid JSON: {error}"))
+
+
+def _texts(record: Any) -> list[str] | str:
+    """The texts of a record, or what is wrong with it."""
+    if not isinstance(record, dict):
+        return f"expected a JSON object, got {type(record).__name__}"
+    for field in ("prompt", "text"):
+        if field in record:
+            value = record[field]
+            return [value] if isinstance(value, str) else f"{field}: expected a text, got {type(value).__name__}"
+    turns = record.get("conversations")
+    if not isinstance(turns, list):
+        return "has neither prompt nor text nor a list of conversations"
+    if not all(isinstance(turn, dict) and isinstance(turn.get("value"), str) for turn in turns):
+        return "conversations: every turn needs from and value, both texts"
+    return [turn["value"] for turn in turns if turn.get("from") in ("human", "user")]
