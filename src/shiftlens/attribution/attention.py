@@ -13,6 +13,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 _NAME = "shiftlens_plain"
+_BLOCK = 128  # query positions at once: skips keys that lie in the future
 
 
 def _plain_attention(
@@ -36,53 +37,69 @@ def _plain_attention(
         raise NotImplementedError("attention sinks have no plain form here")
     batch, heads, length, head = query.shape
     query = query * (head**-0.5 if scaling is None else scaling)
-    # Grouped queries: each key head serves several query heads, one below the other.
-    query = query.reshape(batch, key.shape[1], -1, length, head)
+    # Grouped queries: each key head serves several query heads, whose rows lie one below the other.
+    query = query.reshape(batch, key.shape[1], -1, head)
     if torch.is_grad_enabled() or softcap is not None:
-        out = _attend(query, key, value, attention_mask, softcap)
+        out = _weights(query, key, attention_mask, softcap) @ value
     else:
-        out, _ = _Attend.apply(query, key, value, attention_mask)
+        out, _ = _Attend.apply(query, key, value, attention_mask, length)
     return out.reshape(batch, heads, length, -1).transpose(1, 2), None
 
 
 def _weights(query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None) -> Tensor:
-    """[batch, group, repeat, position, all positions]."""
-    logits = query @ key[:, :, None].mT
+    """[batch, group, repeat x position, all positions]."""
+    logits = query @ key.mT
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
     if mask is not None:
-        logits = logits + mask[:, :, None]
+        logits = (logits.unflatten(2, (-1, mask.shape[2])) + mask[:, :, None]).flatten(2, 3)
     wide = torch.promote_types(logits.dtype, torch.float32)
     return torch.softmax(logits, dim=-1, dtype=wide).to(query.dtype)
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, softcap: float | None = None) -> Tensor:
-    return _weights(query, key, mask, softcap) @ value[:, :, None]
-
-
 class _Attend(torch.autograd.Function):
-    """The same with its tangent written out: half the passes over maps that there is one of per direction."""
+    """The same for causal models, with its tangent written out.
+
+    It passes less often over the maps, of which there is one per direction, and skips what lies in the future.
+    """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, length: int
+    ) -> tuple[Tensor, Tensor]:
         weights = _weights(query, key, mask, None)
-        return weights @ value[:, :, None], weights
+        return weights @ value, weights
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        query, key, value, _ = inputs
+        query, key, value, _, ctx.length = inputs
         out, weights = output
         ctx.mark_non_differentiable(weights)
         ctx.save_for_forward(query, key, value, out, weights)
 
     @staticmethod
-    def jvp(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor, _: Any) -> tuple[Tensor, None]:
+    def jvp(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor, *_: Any) -> tuple[Tensor, None]:
         """``dO = X V - sum(X) O + P dV`` with ``X = P * (dQ K^T + Q dK^T)``."""
-        query, key, value, out, weights = ctx.saved_tensors
-        x = (dq @ key[:, :, None].mT + query @ dk[:, :, None].mT) * weights
-        return x @ value[:, :, None] - x.sum(-1, keepdim=True) * out + weights @ dv[:, :, None], None
+        *primal, out, weights = ctx.saved_tensors
+        query, key, value = primal
+        length, before = ctx.length, key.shape[2] - ctx.length
+        parts = []
+        for low in range(0, length, _BLOCK):
+            high = min(low + _BLOCK, length)
+
+            def rows(x: Tensor, low: int = low, high: int = high) -> Tensor:
+                """Positions low to high of every repeat."""
+                return x.unflatten(2, (-1, length))[:, :, :, low:high].flatten(2, 3)
+
+            seen = slice(before + high)  # what lies behind has no weight
+            x = rows(dq) @ key[:, :, seen].mT + rows(query) @ dk[:, :, seen].mT
+            some = rows(weights)[..., seen]
+            x = x * some
+            part = x @ value[:, :, seen] - x.sum(-1, keepdim=True) * rows(out) + some @ dv[:, :, seen]
+            parts.append(part.unflatten(2, (-1, high - low)))
+        return torch.cat(parts, dim=3).flatten(2, 3), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(_NAME, _plain_attention)

@@ -1,0 +1,184 @@
+"""Time the weight views against plain and library ways to the same numbers.
+
+``python benchmarks/weights.py [--quick]``
+
+Every contender runs once per round, in turn, in one process; times are medians over rounds. Results are
+compared before times: where they disagree, no ratio is printed and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from sklearn.decomposition import PCA
+from threadpoolctl import threadpool_limits
+
+from shiftlens.weights import layer_knowledge, lexicon, principal_components
+from shiftlens.weights.pairs import Lexicon
+from shiftlens.weights.pca import covariance
+
+SEPARATED = 5e-4
+"""Gap to both neighbours, over the largest variance, from which a direction is well determined in float32."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    seconds: Mapping[str, float]
+    results: Mapping[str, Any]
+
+
+def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> Timing:
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    results = {}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            results[name] = run()
+            seconds[name].append(time.perf_counter() - start)
+    return Timing({name: float(np.median(times)) for name, times in seconds.items()}, results)
+
+
+def random_matrix(rows: int, width: int) -> torch.Tensor:
+    return torch.randn(rows, width, generator=torch.Generator().manual_seed(0))
+
+
+def planted_matrix(rows: int, width: int) -> torch.Tensor:
+    """Standard deviations that fall like a power of the rank, along random directions."""
+    axes = torch.linalg.qr(random_matrix(width, width))[0]
+    return (random_matrix(rows, width) * torch.arange(1.0, width + 1) ** -0.5) @ axes.T
+
+
+def disagreement(ours: Any, library: PCA) -> str:
+    """What is wrong with our components, or nothing."""
+    values = library.explained_variance_
+    error = np.abs(ours.variance.numpy() - values).max() / values[0]
+    gaps = -np.diff(values) / values[0]
+    lone = np.minimum(np.append(np.inf, gaps), np.append(gaps, 0.0)) > SEPARATED
+    cosine = np.abs((ours.components.numpy() * library.components_).sum(axis=1))[lone]
+    if error > 1e-5 or cosine.min(initial=1.0) < 0.999:
+        return f"not equal: variance {error:.1e}, |cos| {cosine.min(initial=1.0):.4f}"
+    return f"equal: variance {error:.0e}, least |cos| of {lone.sum()} separated {cosine.min(initial=1.0):.6f}"
+
+
+def components(table: Table, name: str, rows: torch.Tensor, k: int, rounds: int, with_svd: bool) -> bool:
+    values = rows.numpy()
+    contenders: dict[str, Callable[[], Any]] = {
+        "ours": lambda: principal_components(rows, k),
+        "covariance_eigh": lambda: PCA(k, svd_solver="covariance_eigh").fit(values),
+        "own covariance alone": lambda: covariance(rows),
+        "full product alone": lambda: rows.T @ rows,
+    }
+    if with_svd:
+        contenders["full SVD"] = lambda: PCA(k, svd_solver="full").fit(values)
+    timing = in_turn(contenders, rounds)
+    verdict = disagreement(timing.results["ours"], timing.results["covariance_eigh"])
+    add(table, f"{name}, {len(rows)} x {rows.shape[1]}, top {k}", timing, "ours", verdict)
+    return verdict.startswith("equal")
+
+
+def add(table: Table, what: str, timing: Timing, ours: str, verdict: str) -> None:
+    for name, seconds in timing.seconds.items():
+        ratio = f"{seconds / timing.seconds[ours]:.2f}" if verdict.startswith("equal") else ""
+        table.add_row(what, name, f"{seconds:.3f}", ratio, verdict if name == ours else "")
+        what = ""
+    table.add_section()
+
+
+def plain_pairs(
+    a: np.ndarray, b: np.ndarray, words: list[str], V: np.ndarray, threshold: np.ndarray, top: int
+) -> set[tuple[str, ...]]:
+    """Word pairs of a head as the method states them: activations [head, words] in, pairs out."""
+    dimensions: Counter[tuple[str, ...]] = Counter()
+    for ai, bi in zip(a, b, strict=True):
+        query, key = np.argsort(-np.abs(ai))[:top], np.argsort(-np.abs(bi))[:top]
+        cosine = V[query] @ V[key].T
+        good = (np.sign(ai[query])[:, None] * np.sign(bi[key]) > 0) & (cosine > threshold[query][:, None])
+        good &= cosine > threshold[key]
+        both = np.argwhere(good)
+        found = {tuple(sorted((words[query[q]].lower(), words[key[k]].lower()))) for q, k in both}
+        dimensions.update(pair for pair in found if len(set(pair)) == 2)
+    return {pair for pair, count in dimensions.items() if count >= 2}
+
+
+def pairs(table: Table, heads: int, words: int, width: int, head: int, top: int, rounds: int) -> bool:
+    """Embeddings and word vectors share topics, so that dimensions agree on pairs as in a trained head."""
+    rng, topics = np.random.default_rng(0), 40
+    topic = rng.standard_normal((words, topics)).astype(np.float32)
+    E = topic @ rng.standard_normal((topics, width)).astype(np.float32)
+    E += 3 * rng.standard_normal((words, width), dtype=np.float32)
+    V = topic @ rng.standard_normal((topics, 50)) + rng.standard_normal((words, 50))
+    V /= np.linalg.norm(V, axis=1, keepdims=True)
+    frequent = V @ V[:3000].T
+    threshold = frequent.mean(axis=1) + 1.96 * frequent.std(axis=1)
+    names = [f"{'Word' if index % 9 else 'word'}{index // 2}" for index in range(words)]
+    embeddings, lexical = torch.from_numpy(E), lexicon(names, V, threshold)
+    query, key = random_matrix(heads * width, 2 * head).view(heads, width, 2 * head).split(head, dim=2)
+    query, key = query.contiguous(), key.contiguous()
+
+    def products() -> list[tuple[torch.Tensor, torch.Tensor]]:
+        return [(q.T @ embeddings.T, k.T @ embeddings.T) for q, k in zip(query, key, strict=True)]
+
+    activations = [(a.numpy(), b.numpy()) for a, b in products()]
+    contenders = {
+        "ours": lambda: layer_knowledge(embeddings, query, key, lexical, top),
+        "products alone": products,
+        "plain, without products": lambda: [plain_pairs(a, b, names, V, threshold, top) for a, b in activations],
+    }
+    timing = in_turn(contenders, rounds)
+    ours, plain = (as_words(timing.results["ours"], lexical), timing.results["plain, without products"])
+    wrong = sum(len(one ^ other) for one, other in zip(ours, plain, strict=True))
+    total = sum(map(len, plain))
+    verdict = f"not equal: {wrong} of {total} pairs" if wrong or not total else f"equal: {total} pairs"
+    add(table, f"pairs, {heads} heads x {head}, {words} words, width {width}, top {top}", timing, "ours", verdict)
+    rest = timing.seconds["ours"] - timing.seconds["products alone"]
+    if not wrong and total:
+        table.add_row("", "ours, all but the products", f"{rest:.3f}", f"{rest / timing.seconds['ours']:.2f}", "")
+    return not wrong and total > 0
+
+
+def as_words(knowledge: list[np.ndarray], lexical: Lexicon) -> list[set]:
+    return [{tuple(sorted((lexical.forms[i], lexical.forms[j]))) for i, j in pairs} for pairs in knowledge]
+
+
+def run(options: argparse.Namespace) -> int:
+    title = f"Weight views, threads: {options.threads}, medians of {options.rounds} rounds"
+    table = Table("what", "contender", "seconds", "over ours", "results", title=title)
+    agreed = []
+    if options.only != "pairs":
+        shapes = [(1536, 576, 300), (2400, 2048, 40) if options.quick else (11008, 4096, 300)]
+        for name, matrix in (("random", random_matrix), ("planted", planted_matrix)):
+            for rows, width, k in shapes:
+                rounds = options.rounds if width > 1000 else 3 * options.rounds
+                agreed.append(components(table, name, matrix(rows, width), k, rounds, name == "random"))
+    if options.only != "components":
+        shape = (2, 2000, 256, 32, 50) if options.quick else (4, 20_000, 4096, 128, 100)
+        agreed.append(pairs(table, *shape, options.rounds))
+    Console(width=150).print(table)
+    return 0 if all(agreed) else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small shapes: do all agree?")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["components", "pairs"], help="run one part")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with threadpool_limits(options.threads):
+        return run(options)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
