@@ -1,0 +1,150 @@
+"""Numbers before times: what the contenders found, compared, and what their times are worth."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from contender import Found, Setup, Worker
+from flops import needed
+from jaxtyping import Float
+from serve import Task
+from transformers import AutoConfig
+
+EVEN = 4
+"""Columns at which the float64 reference is checked in any case, evenly spaced."""
+REFERENCE_TOLERANCE = 1e-8
+
+
+@dataclass(frozen=True)
+class Result:
+    """One contender at one shape.
+
+    Args:
+        name: the contender.
+        title: name and version.
+        mode: way it took, one of :data:`flops.WAYS`.
+        seconds: median time.
+        times: all times.
+        ratio: median over rounds of its time by that of the first contender; ``None`` if numbers differ.
+        error: largest error against float64, relative to the column's largest entry, over all columns.
+        median_error: the median over columns.
+        peak: most resident bytes of its process.
+        loaded: resident bytes with the model alone.
+        share: of the machine's peak, reached on the operations that its way needs.
+    """
+
+    name: str
+    title: str
+    mode: str
+    seconds: float
+    times: list[float]
+    ratio: float | None
+    error: float
+    median_error: float
+    peak: int
+    loaded: int
+    share: float
+
+
+def judge(
+    found: Mapping[str, Sequence[Found]],
+    titles: Mapping[str, str],
+    task: Task,
+    setup: Setup,
+    tolerance: float,
+    peak: float,
+) -> list[Result]:
+    """Compare all contenders with the float64 values.
+
+    Args:
+        found: per contender its runs; the first contender is the one that others are timed against.
+        titles: per contender name and version.
+        task: the text.
+        setup: what they shared.
+        tolerance: largest error that counts as equal.
+        peak: operations per second of a large matrix product.
+
+    Returns:
+        One result per contender, in their order.
+    """
+    off = errors({name: runs[-1] for name, runs in found.items()}, task, setup)
+    config = AutoConfig.from_pretrained(setup.model)
+    first = next(iter(found))
+    results = []
+    for name, runs in found.items():
+        seconds = statistics.median(run.seconds for run in runs)
+        operations = needed(config, runs[-1].mode, len(task.ids) - task.response, task.response)
+        pairs = zip(runs, found[first], strict=False)  # slow contenders run in fewer rounds
+        equal = max(off[name].max(), off[first].max()) <= tolerance
+        results.append(
+            Result(
+                name=name,
+                title=titles[name],
+                mode=runs[-1].mode,
+                seconds=seconds,
+                times=[run.seconds for run in runs],
+                ratio=statistics.median(run.seconds / base.seconds for run, base in pairs) if equal else None,
+                error=float(off[name].max()),
+                median_error=float(np.median(off[name])),
+                peak=max(run.peak for run in runs),
+                loaded=runs[-1].loaded,
+                share=operations / seconds / peak,
+            )
+        )
+    return results
+
+
+def errors(found: Mapping[str, Found], task: Task, setup: Setup) -> dict[str, Float[np.ndarray, " columns"]]:
+    """Error of every contender in every column, against float64.
+
+    The float64 values are those of an engine, and are themselves checked against the plain loop in float64: at
+    the column where each contender is furthest off, and at evenly spaced ones.
+
+    Raises:
+        SystemExit: engine and plain loop disagree in float64.
+    """
+    with Worker("exact", setup) as worker:
+        worker.ready()
+        exact = worker.run(task)
+        assert exact.log_probability is not None
+        off = {name: differences(in_log(run, exact.log_probability), exact.values) for name, run in found.items()}
+        columns = chosen_columns(off)
+        plain = worker.run(replace(task, columns=columns)).values
+    doubt = differences(exact.values[:, columns], plain).max()
+    if doubt > REFERENCE_TOLERANCE:
+        raise SystemExit(f"engine and plain loop differ by {doubt:.1e} in float64: no truth to compare with")
+    return off
+
+
+def in_log(found: Found, log_probability: Float[np.ndarray, " columns"]) -> Float[np.ndarray, "prompt columns"]:
+    """The values as derivatives of log p: d p = p d log p."""
+    values = found.values.astype(np.float64)
+    return values / np.exp(log_probability) if found.target == "probability" else values
+
+
+def differences(
+    values: Float[np.ndarray, "prompt columns"], truth: Float[np.ndarray, "prompt columns"]
+) -> Float[np.ndarray, " columns"]:
+    """Largest difference per column, relative to the column's largest entry; infinite where not a number.
+
+    Example:
+        >>> differences(np.array([[1.0, 2.0], [0.0, 5.0]]), np.array([[1.0, 2.0], [0.5, 4.0]]))
+        array([0.5 , 0.25])
+    """
+    off = np.abs(values - truth).max(0) / np.abs(truth).max(0)
+    return np.where(np.isfinite(off), off, np.inf)
+
+
+def chosen_columns(off: Mapping[str, Float[np.ndarray, " columns"]]) -> list[int]:
+    """Of every contender the column where it is furthest off, and evenly spaced ones.
+
+    Example:
+        >>> chosen_columns({"a": np.eye(10)[1], "b": np.eye(10)[7]})
+        [0, 1, 3, 6, 7, 9]
+    """
+    columns = len(next(iter(off.values())))
+    even = np.linspace(0, columns - 1, EVEN).round().astype(int).tolist()
+    return sorted({*even, *(int(values.argmax()) for values in off.values())})
