@@ -45,7 +45,7 @@ def _same(fed: list[int], wanted: list[int]) -> None:
 
 def make(options: argparse.Namespace) -> tuple[Contender, str]:
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, local_files_only=True)
-    model.requires_grad_(False).eval()
+    model.eval()  # as they take it: neither tool freezes parameters
     tokenizer = AutoTokenizer.from_pretrained(options.model, local_files_only=True)
     title = f"{options.contender.capitalize()} {version(options.contender)}"
     if options.contender == "inseq":
