@@ -19,7 +19,7 @@ types: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # Make the adapter of the bundled pair again (7 minutes of training on 2 cores, and the follow rate before and after).
 adapter: $(VENV)/.ready

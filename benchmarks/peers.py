@@ -1,6 +1,6 @@
 """Inseq and Captum as contenders; run by ``contender.py`` in their own environment.
 
-Both get what makes them fast without changing numbers: frozen parameters and the fused attention of the library.
+Both are used as they come, with the fused attention of the library.
 """
 
 from __future__ import annotations

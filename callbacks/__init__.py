@@ -1,7 +1,21 @@
 """Lightning callbacks: one analysis or one output each."""
 
+from shiftlens.callbacks.concepts import Concepts
+from shiftlens.callbacks.faithfulness import Faithfulness
 from shiftlens.callbacks.ledger_writer import LedgerWriter
 from shiftlens.callbacks.progress import Progress
+from shiftlens.callbacks.row_view import RowView
+from shiftlens.callbacks.token_shift import TokenShift
 from shiftlens.callbacks.view import View
+from shiftlens.callbacks.word_pairs import WordPairs
 
-__all__ = ["LedgerWriter", "Progress", "View"]
+__all__ = [
+    "Concepts",
+    "Faithfulness",
+    "LedgerWriter",
+    "Progress",
+    "RowView",
+    "TokenShift",
+    "View",
+    "WordPairs",
+]

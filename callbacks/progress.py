@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
 
@@ -26,3 +27,8 @@ class Progress(RichProgressBar):
     def get_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """No metrics beside the bar."""
         return {}
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let go of the run: the bar would keep its model in memory while the next one loads."""
+        super().teardown(trainer, pl_module, stage)
+        self._trainer = None

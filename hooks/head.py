@@ -61,6 +61,7 @@ class HeadTap:
         wide = torch.promote_types(output.dtype, torch.float32)
         if wide == output.dtype:
             return output
-        self.leaf = args[0].detach().to(wide).requires_grad_()
+        # A tied output layer of a spread model may lie on another device than the last layer.
+        self.leaf = args[0].detach().to(layer.weight.device, wide).requires_grad_()
         bias = None if layer.bias is None else layer.bias.to(wide)
         return nn.functional.linear(self.leaf, layer.weight.to(wide), bias)

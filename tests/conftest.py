@@ -8,6 +8,8 @@ os.environ.setdefault("SHIFTLENS_CHECK_SHAPES", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("WANDB_SILENT", "true")
+# Two processes of two threads each spin at every barrier on a small machine; tiny models need one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from pathlib import Path
 
@@ -18,7 +20,6 @@ from tiny import save_pair
 import shiftlens as sl
 from shiftlens.errors import SourceError
 
-# Two processes of two threads each spin at every barrier on a small machine; tiny models need one.
 torch.set_num_threads(1)
 
 

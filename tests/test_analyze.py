@@ -66,7 +66,7 @@ def test_everything_of_a_run_is_in_its_folder(first):
     folder, done = first
     out = folder / "out"
     assert {path.name for path in (out / "tables").iterdir()} == {
-        "samples.parquet", "tokens.parquet", "profile.parquet", "findings.parquet",
+        "samples.parquet", "tokens.parquet", "profile.parquet", "findings.parquet", "sensitivity.parquet",
     }  # fmt: skip
     assert (out / "report.html").stat().st_size > 10_000
     record = json.loads((out / "findings.json").read_text())

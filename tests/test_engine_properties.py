@@ -10,6 +10,7 @@ from tiny import FAMILIES, VOCAB, tiny, tokenizer
 
 from shiftlens.attribution import (
     AttributionModule,
+    Costs,
     Engine,
     Request,
     attention,
@@ -158,7 +159,6 @@ def test_rows_are_counted_as_they_are_carried():
 
 def test_costs_are_measured_once_and_cached(tmp_path, monkeypatch):
     model = tiny("llama", torch.float32).requires_grad_(False)
-    assert not calibrated(model, tmp_path, measure=False).measured
     costs = calibrated(model, tmp_path)
     assert costs.measured
     assert min(costs.forward_row, costs.reverse_row) > 0
@@ -248,3 +248,32 @@ def test_agreement_with_float32_is_measured_on_the_same_ids():
     assert 0.5 < found["same_score"] < 1
     with pytest.raises(ValueError, match="same ids"):
         agreement(exact, exact[::-1])
+
+
+def test_a_model_with_other_logits_in_plain_attention_is_refused(monkeypatch):
+    model = tiny("gpt2")
+    plain = attention._weights
+    monkeypatch.setattr(attention, "_weights", lambda *args: 2 * plain(*args))
+    with pytest.raises(ShiftLensError, match="other logits"):
+        Engine("reverse").explain(model, list(range(3, 12)), [1], 3)
+
+
+def test_rotations_that_depend_on_the_length_are_refused_behind_the_trained_one():
+    model = tiny("llama").requires_grad_(False)
+    model.config.rope_parameters = {"rope_type": "dynamic", "original_max_position_embeddings": 16}
+    ids = list(range(3, 20))
+    assert Engine("reverse").explain(model, ids[:16], [1], 3).gradient.abs().sum() > 0
+    with pytest.raises(ShiftLensError, match=r"saliency\.mode=naive"):
+        Engine("reverse").explain(model, ids, [1], 3)
+
+
+def test_auto_goes_over_to_forward_when_reverse_runs_out_of_memory(monkeypatch):
+    model = tiny("llama").requires_grad_(False)
+    ids, sources = list(range(3, 60)), list(range(40))
+    want = Engine("forward").explain(model, ids, sources, 5).gradient
+    monkeypatch.setitem(engine._ENGINES, "reverse", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    found = Engine(costs=Costs(forward_row=9.0, reverse_row=1.0)).explain(model, ids, sources, 5)
+    assert found.mode == "forward"
+    torch.testing.assert_close(found.gradient, want)
+    with pytest.raises(ShiftLensError, match="memory ran out"):
+        Engine("reverse").explain(model, ids, sources, 5)

@@ -21,13 +21,25 @@ if os.environ.get("SHIFTLENS_CHECK_SHAPES") == "1":
 
 if TYPE_CHECKING:
     from shiftlens.api import Attribution, attribute, load
+    from shiftlens.api_weights import concepts, rotation, word_pairs
     from shiftlens.scores import density, instruction_score, score
 
 __version__ = "0.1.0"
-__all__ = ["Attribution", "attribute", "density", "instruction_score", "load", "score"]
+__all__ = [
+    "Attribution",
+    "attribute",
+    "concepts",
+    "density",
+    "instruction_score",
+    "load",
+    "rotation",
+    "score",
+    "word_pairs",
+]
 
 _HOME = {
     **dict.fromkeys(("Attribution", "attribute", "load"), "shiftlens.api"),
+    **dict.fromkeys(("concepts", "rotation", "word_pairs"), "shiftlens.api_weights"),
     **dict.fromkeys(("density", "instruction_score", "score"), "shiftlens.scores"),
 }
 

@@ -8,21 +8,33 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from shiftlens.errors import ConfigError, ShiftLensError
+from shiftlens.sweep import check_launcher, in_sweep, summarised, wandb_names
+
+NEEDS_MODEL = ("model", "trainer", "callbacks", "words", "annotator")
+"""Groups of the configuration that ``data=scores`` has no use for."""
+
+
+def analyze() -> None:
+    """Compare a base and a tuned model: ``python analyze.py model=... data=...``."""
+    try:
+        check_launcher(sys.argv[1:])
+    except ConfigError as error:
+        sys.exit(f"Error: {error}")
+    with summarised():
+        _analyze_command()
 
 
 @hydra.main(version_base="1.3", config_path="pkg://shiftlens.conf", config_name="analyze")
-def analyze(cfg: DictConfig) -> None:
-    """Compare a base and a tuned model: ``python analyze.py model=... data=...``."""
+def _analyze_command(cfg: DictConfig) -> None:
     try:
         _analyze(cfg)
     except ShiftLensError as error:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise  # one bad setting must not end the whole sweep
+        if in_sweep():
+            raise  # it goes into the job's record, and the sweep goes on
         print(f"\nError: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -42,6 +54,8 @@ def _analyze(cfg: DictConfig) -> None:
     # Imported here: `--help` and configuration errors need no torch.
     from rich.console import Console
 
+    from shiftlens.evidence.analysis import Analysis
+    from shiftlens.imported import run_scores, scores_options
     from shiftlens.models.pair import pair_from_config
     from shiftlens.pipeline import run
     from shiftlens.prompts.readers import read_prompts
@@ -52,18 +66,26 @@ def _analyze(cfg: DictConfig) -> None:
     console = Console(quiet=not is_main_rank())
     config = resolved(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
-    options = options_from_config(config)
-    pair = pair_from_config(config["model"], config["paths"]["cache"])
-    prompts = read_prompts(config["data"])
-    callbacks = [hydra.utils.instantiate(node) for node in (config["callbacks"] or {}).values()]
-    ledger = Path(config["paths"]["ledger"]).expanduser()
-    analysis = run(pair, prompts, options, ledger, config["trainer"], callbacks, console)
+    analysis: Analysis | None
+    if config["data"].get("kind") == "scores":
+        # What is not used is not logged either: no run should claim a model that it did not load.
+        config = {key: value for key, value in config.items() if key not in NEEDS_MODEL}
+        analysis = run_scores(scores_options(config), console)
+    else:
+        options = options_from_config(config)
+        pair = pair_from_config(config["model"], config["paths"]["cache"])
+        prompts = read_prompts(config["data"])
+        callbacks = [hydra.utils.instantiate(node) for node in (config["callbacks"] or {}).values()]
+        ledger = Path(config["paths"]["ledger"]).expanduser()
+        analysis = run(pair, prompts, options, ledger, config["trainer"], callbacks, console)
     if analysis is None:
         return
     paths = [*write_tables(analysis, folder), write_report(analysis, folder / "report.html")]
-    loggers = make_loggers(config["logger"], config)
+    loggers = make_loggers(wandb_names(config["logger"]), config)
     log_analysis(analysis, loggers, folder / "report.html")
     lines = finish(loggers)
+    if in_sweep():
+        return  # a line per job and one summary of all are told instead
     print_summary(analysis, paths, console)
     for line in lines:
         console.print(line, soft_wrap=True)
@@ -95,7 +117,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
     """
     from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
     from shiftlens.evidence.measure import Settings
-    from shiftlens.prepare import Options
+    from shiftlens.prepare import RESPONSES, Options
     from shiftlens.scores import check_levels
 
     saliency, data, report = config["saliency"], config["data"], config["report"]
@@ -137,6 +159,9 @@ def options_from_config(config: dict[str, Any]) -> Any:
     on_long = data.get("on_long", "refuse")
     if on_long not in ("refuse", "cut"):
         problems.append(f"data.on_long={on_long}: expected refuse or cut")
+    responses = data.get("responses", "own")
+    if responses not in RESPONSES:
+        problems.append(f"data.responses={responses}: expected one of {', '.join(RESPONSES)}")
     if problems:
         raise ConfigError("\n".join(problems))
     return Options(
@@ -150,6 +175,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
         on_long=on_long,
         on_error=data.get("on_error", "raise"),
         seed=config["seed"],
+        responses=responses,
         map_prompt=None if report["prompt"] is None else str(report["prompt"]),
         map_b=report["b"],
         maps=report["maps"],

@@ -10,17 +10,19 @@ from typing import Any
 from lightning.pytorch import Callback
 from rich.console import Console
 
-from shiftlens.attribution import ATTRIBUTION_VERSION, Row
+from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row
 from shiftlens.attribution.precision import REDUCED, agreement
-from shiftlens.callbacks import View
+from shiftlens.callbacks import RowView, View
 from shiftlens.evidence.analysis import ROLES, Analysis
-from shiftlens.evidence.density import density_findings
+from shiftlens.evidence.crossed import crossed
+from shiftlens.evidence.examine import examine
 from shiftlens.evidence.maps import choose_prompts, saliency_maps
 from shiftlens.evidence.measure import Measured, measure, profile_table, samples_table, tokens_table
+from shiftlens.evidence.scored import scored
 from shiftlens.models.identity import digest
 from shiftlens.models.pair import Pair
 from shiftlens.models.sources import short_name
-from shiftlens.prepare import Options, Role, given, in_float32, prepare
+from shiftlens.prepare import Options, Role, Rows, given, in_float32, prepare, reading
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.provenance import provenance
 from shiftlens.runner import Runner, is_main_rank
@@ -60,22 +62,33 @@ def run(
             f"[yellow]{prompts.where}: {rows_out} prompts left out (data.on_error=skip)[/]", soft_wrap=True
         )
     runner = Runner(ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console)
-    rows = {name: runner.rows(name, role, role.requests) for name, role in roles.items()}
-    precision = {name: _precision(name, role, rows[name], runner, options) for name, role in roles.items()}
+    runner.check_ranks(len(roles["base"].encoded))
+    row_views = [view for view in callbacks if isinstance(view, RowView)]
+    rows = _gather(roles, row_views, runner, options.responses)
+    main = {name: options.responses if options.responses in ROLES else name for name in ROLES}
+    precision = {
+        name: _precision(name, role, reading(roles, rows, name, main[name]), rows[name], runner, options)
+        for name, role in roles.items()
+    }
     if not is_main_rank():
         return None
-    measured = [
-        measure(name, encoded, rows[name][request.key], options.settings)
-        for name, role in roles.items()
-        for encoded, request in zip(role.encoded, role.requests, strict=True)
-    ]
+    measured = [m for name in ROLES for m in _measured(roles, rows, name, main[name], options)]
     identities = {name: role.identity for name, role in roles.items()}
     sections = [view.section(identities) for view in callbacks if isinstance(view, View)]
+    sections += [view.section(roles, rows) for view in row_views]
+    if options.responses == "both":
+        swapped = zip(ROLES, reversed(ROLES), strict=True)
+        others = [m for name, other in swapped for m in _measured(roles, rows, name, other, options)]
+        sections.insert(0, crossed([*measured, *others], options.seed))
     samples = samples_table(measured)
+    examination = examine(scored(measured, samples), options.settings, seed=options.seed)
     chosen = choose_prompts(samples, options.map_prompt, options.maps)
     by_role: dict[str, list[Measured]] = {name: [m for m in measured if m.role == name] for name in ROLES}
     return Analysis(
-        findings=[*density_findings(samples, options.seed), *(f for section in sections for f in section.findings)],
+        findings=[
+            *examination.findings,
+            *(f for section in sections for f in section.findings),
+        ],
         samples=samples,
         tokens=tokens_table(measured),
         profile=profile_table(measured),
@@ -99,11 +112,15 @@ def run(
                 "target": options.engine.target,
                 "mode": options.engine.mode,
                 "include_response": options.include_response,
+                "responses": options.responses,
                 "version": ATTRIBUTION_VERSION,
                 "precision": {name: record for name, record in precision.items() if record},
             },
         ),
-        tables={name: table for section in sections for name, table in section.tables.items()},
+        tables={
+            "sensitivity": examination.sensitivity,
+            **{name: table for section in sections for name, table in section.tables.items()},
+        },
     )
 
 
@@ -112,15 +129,61 @@ def _model_record(role: Role) -> dict[str, str]:
     return {"name": name, **role.identity.to_dict(), "template": role.template}
 
 
+def _gather(
+    roles: Mapping[str, Role], views: Sequence[RowView], runner: Runner, responses: str
+) -> dict[str, dict[str, Row]]:
+    """Every row that the run and its views want, by role and key.
+
+    A role can be asked to read a response only once it is written, so each is asked for all that can be asked
+    already, and again until nothing is missing. The tuned model goes first: its responses are those that
+    the other reads most often, and each turn loads a model.
+    """
+    rows: dict[str, dict[str, Row]] = {name: {} for name in roles}
+
+    def missing(name: str) -> list[Request]:
+        texts = {"own": [name], "given": [name], "both": ROLES}.get(responses, [responses])
+        wanted = [request for text in texts for request in reading(roles, rows, name, text)]
+        wanted += [request for view in views for request in view.requests(name, roles, rows)]
+        return [request for request in wanted if request.key not in rows[name]]
+
+    while any(missing(name) for name in ROLES):
+        for name in reversed(ROLES):
+            while requests := missing(name):
+                rows[name].update(runner.rows(name, roles[name], requests))
+    return rows
+
+
+def _measured(roles: Mapping[str, Role], rows: Rows, reader: str, writer: str, options: Options) -> list[Measured]:
+    """The scores of a role's explanations of the responses of a role."""
+    role, found = roles[reader], []
+    written = reading(roles, rows, writer, writer)
+    for encoded, request, own in zip(role.encoded, reading(roles, rows, reader, writer), written, strict=True):
+        row = rows[reader][request.key]
+        if reader != writer:  # whether a response was ended is for its writer to say
+            row = replace(row, finished=rows[writer][own.key].finished)
+        text = "given" if own.response_ids is not None else writer
+        found.append(measure(reader, encoded, row, options.settings, text))
+    return found
+
+
 def _precision(
-    name: str, role: Role, rows: Mapping[str, Row], runner: Runner, options: Options
+    name: str,
+    role: Role,
+    requests: Sequence[Request],
+    rows: Mapping[str, Row],
+    runner: Runner,
+    options: Options,
 ) -> dict[str, float | int]:
     """Where the precision is reduced, explain a few samples in float32 too and say how well they agree."""
     if role.identity.dtype not in REDUCED or not options.check_precision:
         return {}
-    shortest = sorted(role.requests, key=lambda request: len(rows[request.key].input_ids))
+    shortest = sorted(requests, key=lambda request: len(rows[request.key].input_ids))
     chosen = shortest[: options.check_precision]
     exact = in_float32(role)
-    again = [given(request, exact.identity, rows[request.key], options) for request in chosen]
-    found = runner.rows(f"{name} in float32", exact, again)
+    again = [given(request, exact, rows[request.key], role) for request in chosen]
+    # The float32 twin is no model of the pair: the views have no look at it.
+    plain = replace(
+        runner, callbacks=[callback for callback in runner.callbacks if not isinstance(callback, View)]
+    )
+    found = plain.rows(f"{name} in float32", exact, again)
     return agreement([rows[request.key] for request in chosen], [found[request.key] for request in again])

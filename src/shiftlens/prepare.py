@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,12 @@ from shiftlens.models.pair import Layers, Pair, RoleSpec, find_pair, identify
 from shiftlens.prompts.encode import Encoded, EncodeError, encode
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.prompts.schema import Prompt
+
+RESPONSES = ("own", "base", "tuned", "given", "both")
+"""Whose responses are explained: each model its own; both models those of one; those given with the prompts; or
+each model its own and the other's. Under ``own`` a prompt that brings a response keeps it."""
+Rows = Mapping[str, Mapping[str, Row]]
+"""Role -> key -> row, as far as they are known."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,7 @@ class Options:
         on_long: ``refuse`` or ``cut`` longer prompts.
         on_error: ``raise`` or ``skip`` prompts that cannot be encoded.
         seed: of the bootstrap intervals.
+        responses: whose responses are explained, one of :data:`RESPONSES`.
         map_prompt: id of the prompt whose map is shown first; ``None`` is the one with the median shift.
         map_b: b of the maps.
         maps: number of prompts with a map.
@@ -49,6 +57,7 @@ class Options:
     on_long: str
     on_error: str
     seed: int
+    responses: str
     map_prompt: str | None
     map_b: int
     maps: int
@@ -56,13 +65,27 @@ class Options:
 
 @dataclass(frozen=True)
 class Role:
-    """One role made ready: everything but its weights in memory."""
+    """One role made ready: everything but its weights in memory.
+
+    Args:
+        spec: how it is loaded.
+        layers: its folders.
+        identity: who it is, by content.
+        tokenizer: its tokenizer.
+        template: how prompts are wrapped.
+        context: most tokens that the model reads; ``None`` if not known.
+        target: what is explained.
+        encoded: the prompts, in the order of the other role.
+        requests: each prompt with the role's own response, or the one that it brings.
+    """
 
     spec: RoleSpec
     layers: Layers
     identity: Identity
     tokenizer: PreTrainedTokenizerBase
     template: str
+    context: int | None
+    target: str
     encoded: tuple[Encoded, ...]
     requests: tuple[Request, ...]
 
@@ -77,6 +100,8 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
     encoded: dict[str, list[Encoded]] = {name: [] for name in ROLES}
     for number, prompt in enumerate(prompts.prompts, start=1):
         try:
+            if options.responses == "given" and prompt.response is None:
+                raise EncodeError("response", "is missing; data.responses=given explains given responses only")
             # One room for both: a cut must leave base and tuned the same prompt.
             rooms = [_room(prompt, tokenizers[name], contexts[name], options) for name in ROLES]
             room = min((room for room in rooms if room is not None), default=None)
@@ -103,8 +128,11 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
         spec, layers = pair.role(name), found[name]
         identity = identify(spec, layers, pair.cache)
         stops = tuple(sorted({i for text in ends if (i := _single_id(text, tokenizers[name])) is not None}))
-        requests = tuple(_request(e, identity, stops, tokenizers[name], options) for e in encoded[name])
-        roles[name] = Role(spec, layers, identity, tokenizers[name], template, tuple(encoded[name]), requests)
+        role = Role(
+            spec, layers, identity, tokenizers[name], template, contexts[name], options.engine.target,
+            tuple(encoded[name]), (),
+        )  # fmt: skip
+        roles[name] = replace(role, requests=tuple(_request(e, role, stops, options) for e in role.encoded))
     return roles, (*prompts.skipped, *problems)
 
 
@@ -121,45 +149,74 @@ def _context(layers: Layers) -> int | None:
     return length
 
 
-def _given(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...] | None:
-    if prompt.response is None:
+def _given(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, options: Options) -> tuple[int, ...] | None:
+    if prompt.response is None or options.responses not in ("own", "given"):
         return None
     return tuple(tokenizer(prompt.response, add_special_tokens=False)["input_ids"])
 
 
 def _room(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, context: int | None, options: Options) -> int | None:
     """Most prompt tokens that leave room for the response."""
-    given = _given(prompt, tokenizer)
-    response = options.max_new_tokens if given is None else len(given)
+    brought = _given(prompt, tokenizer, options)
+    response = options.max_new_tokens if brought is None else len(brought)
     if context is not None and response >= context:
         raise EncodeError("response", f"of {response} tokens does not fit the model's context of {context}")
     rooms = (None if context is None else context - response, options.max_tokens)
     return min((room for room in rooms if room is not None), default=None)
 
 
-def _request(
-    encoded: Encoded,
-    identity: Identity,
-    stops: tuple[int, ...],
-    tokenizer: PreTrainedTokenizerBase,
-    options: Options,
-) -> Request:
-    response = _given(encoded.prompt, tokenizer)
+def _request(encoded: Encoded, role: Role, stops: tuple[int, ...], options: Options) -> Request:
     request = Request(
         "",
         encoded.input_ids,
         encoded.prompt_index,
-        response,
+        _given(encoded.prompt, role.tokenizer, options),
         options.max_new_tokens,
         stops,
         options.include_response,
     )
-    return _keyed(request, identity, options)
+    return keyed(request, role)
 
 
-def given(request: Request, identity: Identity, row: Row, options: Options) -> Request:
-    """The request to explain, with this or another model, the response that a row already has."""
-    return _keyed(replace(request, response_ids=tuple(row.response_ids.tolist())), identity, options)
+def given(request: Request, reader: Role, row: Row, writer: Role) -> Request:
+    """The request to explain, with one role, the response that a row of the same or another role has.
+
+    The response goes over token by token where its ids mean the same to both tokenizers; otherwise its text is
+    tokenized anew for the reader, and cut where the reader's context ends.
+
+    Args:
+        request: the reader's request of the same prompt.
+        reader: who explains.
+        row: the row with the response.
+        writer: whose row it is.
+    """
+    ids = row.response_ids.tolist()
+    if reader.tokenizer.convert_ids_to_tokens(ids) != writer.tokenizer.convert_ids_to_tokens(ids):
+        room = None if reader.context is None else max(reader.context - len(request.input_ids), 0)
+        ids = reader.tokenizer(row.response, add_special_tokens=False)["input_ids"][:room]
+    return keyed(replace(request, response_ids=tuple(ids)), reader)
+
+
+def reading(roles: Mapping[str, Role], rows: Rows, reader: str, writer: str) -> list[Request]:
+    """Requests to explain, with one role, the responses of a role, in the order of the prompts.
+
+    Args:
+        roles: both roles.
+        rows: what is known.
+        reader: who explains.
+        writer: whose responses; for the reader's own ones they need not be known.
+
+    Returns:
+        One request for each prompt; none while another's responses are not known.
+    """
+    own = roles[reader].requests
+    if reader == writer:
+        return list(own)
+    written = [rows[writer].get(request.key) for request in roles[writer].requests]
+    pairs = [(request, row) for request, row in zip(own, written, strict=True) if row is not None]
+    if len(pairs) < len(own):
+        return []
+    return [given(request, roles[reader], row, roles[writer]) for request, row in pairs]
 
 
 def in_float32(role: Role) -> Role:
@@ -168,10 +225,20 @@ def in_float32(role: Role) -> Role:
     return replace(role, spec=spec, identity=replace(role.identity, dtype="float32"))
 
 
-def _keyed(request: Request, identity: Identity, options: Options) -> Request:
+def keyed(request: Request, role: Role) -> Request:
+    """A request with the key that its content and the model give it.
+
+    Args:
+        request: with any key.
+        role: who explains it.
+    """
     own: Any = {"greedy": request.max_new_tokens, "stops": list(request.stops)}
-    settings: dict[str, Any] = {"target": stored(options.engine.target)}
+    settings: dict[str, Any] = {"target": stored(role.target)}
     if request.include_response:
         settings["include_response"] = True
+    if request.replaced_by is not None:
+        settings["ablation"] = request.replaced_by
     response = own if request.response_ids is None else list(request.response_ids)
-    return replace(request, key=row_key(identity, request.input_ids, request.prompt_index, response, settings))
+    return replace(
+        request, key=row_key(role.identity, request.input_ids, request.prompt_index, response, settings)
+    )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,8 +24,10 @@ from transformers.utils import logging as transformers_logging
 from shiftlens.attribution import AttributionModule, Costs, Engine, Ledger, Request, Row, calibrated
 from shiftlens.callbacks import LedgerWriter, View
 from shiftlens.errors import ConfigError
+from shiftlens.models.identity import digest
 from shiftlens.models.loading import LM, load_lm
 from shiftlens.prepare import Role
+from shiftlens.sweep import may_start_ranks
 
 
 @dataclass
@@ -59,27 +64,61 @@ class Runner:
             Key -> row. Under several ranks every rank gets all rows.
 
         Raises:
-            ConfigError: there are fewer samples than ranks.
             RuntimeError: a sample did not reach the ledger.
         """
         ledger = Ledger(self.ledger_root, role.identity)
         by_key = {request.key: request for request in requests}
+        if _agreed(self._wanting(ledger, role, by_key), digest(sorted(by_key))):
+            _quiet_libraries()
+            trainer = self._trainer(ledger)
+            with self._turn(name, ledger, by_key, trainer):
+                if trainer.world_size > 1 or self._wanting(ledger, role, by_key):
+                    return self._explain(name, role, ledger, by_key, trainer)
+        self.console.print(f"[bold]{name}[/]: all {len(by_key)} samples are in the ledger; no model work")
+        return ledger.read(by_key)
+
+    def _wanting(self, ledger: Ledger, role: Role, keys: Iterable[str]) -> bool:
+        unseen = any(isinstance(view, View) and view.missing(role.identity) for view in self.callbacks)
+        return unseen or bool(ledger.missing(keys))
+
+    @contextmanager
+    def _turn(self, name: str, ledger: Ledger, keys: Iterable[str], trainer: Trainer) -> Iterator[None]:
+        """Wait while another run explains the same samples: jobs of a sweep all ask for them at once.
+
+        Not with several ranks: one that waits and then finds nothing to do would leave the others waiting for it.
+        """
+        if trainer.world_size > 1:
+            yield
+            return
+        lock = FileLock(ledger.folder / f"{digest(sorted(keys))}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.console.print(f"[bold]{name}[/]: another run explains these samples; waiting for it")
+            lock.acquire(poll_interval=0.5)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _explain(
+        self, name: str, role: Role, ledger: Ledger, by_key: Mapping[str, Request], trainer: Trainer
+    ) -> dict[str, Row]:
         missing = ledger.missing(by_key)
         done = len(by_key) - len(missing)
-        unseen = [view for view in self.callbacks if isinstance(view, View) and view.missing(role.identity)]
-        if not missing and not unseen:
-            self.console.print(f"[bold]{name}[/]: all {done} samples are in the ledger; no model work")
-            return ledger.read(by_key)
         self.console.print(
             f"[bold]{name}[/]: {len(missing)} samples to explain, {done} in the ledger; {role.spec.source}",
             soft_wrap=True,
         )
-        _quiet_libraries()
-        trainer = self._trainer(ledger, len(by_key))
+        gc.collect()  # the model before this one
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         lm = load_lm(role.spec, role.layers, role.template, self.cache)
-        engine = replace(self.engine, costs=self._costs(lm, trainer)) if missing else self.engine
-        module = AttributionModule(lm, [by_key[key] for key in missing], engine, self.batch_tokens)
         with _tf32(role.identity.dtype == "tf32"):
+            engine = replace(self.engine, costs=self._costs(lm, trainer)) if missing else self.engine
+            module = AttributionModule(
+                lm, list(by_key.values()), engine, self.batch_tokens, done=by_key.keys() - set(missing)
+            )
             trainer.predict(module, return_predictions=False)
         trainer.strategy.barrier()  # other ranks' rows
         rows = ledger.read(by_key)
@@ -91,7 +130,23 @@ class Runner:
             self.console.print(f"  engines: {', '.join(f'{mode} for {count}' for mode, count in picked.items())}")
         return rows
 
-    def _trainer(self, ledger: Ledger, samples: int) -> Trainer:
+    def check_ranks(self, prompts: int) -> None:
+        """Refuse more ranks than prompts before any work starts.
+
+        Args:
+            prompts: number of prompts of the run.
+
+        Raises:
+            ConfigError: there are more ranks.
+        """
+        ranks = Trainer(**instantiate(dict(self.trainer)), logger=False, enable_checkpointing=False).world_size
+        if prompts < ranks:
+            raise ConfigError(
+                f"trainer.devices gives {ranks} ranks for {prompts} prompts; "
+                f"use trainer.devices={prompts} or more prompts (data.limit)"
+            )
+
+    def _trainer(self, ledger: Ledger) -> Trainer:
         trainer = Trainer(
             **instantiate(dict(self.trainer)),
             inference_mode=False,  # derivatives are taken inside the step
@@ -101,10 +156,12 @@ class Runner:
             enable_model_summary=False,
             use_distributed_sampler=False,  # the module deals the samples out by cost
         )
-        if samples < trainer.world_size:
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        if environment is not None and not (environment.creates_processes_externally or may_start_ranks()):
             raise ConfigError(
-                f"trainer.devices gives {trainer.world_size} ranks for {samples} prompts; "
-                f"use trainer.devices={samples} or more prompts (data.limit)"
+                f"trainer.devices gives {trainer.world_size} ranks for each job of this sweep, which its "
+                "launcher cannot start; use trainer.devices=1 (jobs run side by side anyway), launcher=local, or "
+                f"launcher=slurm with launcher.tasks_per_node={trainer.world_size}"
             )
         return trainer
 
@@ -120,6 +177,27 @@ class Runner:
                 f"{costs.reverse_row * 1e3:.3g} ms in reverse (timed once on this machine)"
             )
         return costs
+
+
+_STARTED_FOR = "SHIFTLENS_RANKS_STARTED_FOR"
+
+
+def _agreed(wanting: bool, work: str) -> bool:
+    """The first rank's answer, for all ranks: another run may fill the ledger between their looks.
+
+    Args:
+        wanting: whether this rank finds something to do.
+        work: a name of the work that all ranks know.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        answer = [wanting]
+        torch.distributed.broadcast_object_list(answer)
+        return answer[0]
+    if is_main_rank():
+        if wanting:
+            os.environ.setdefault(_STARTED_FOR, work)  # the ranks it starts begin the same work
+        return wanting
+    return work == os.environ[_STARTED_FOR] if _STARTED_FOR in os.environ else wanting
 
 
 def is_main_rank() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from shiftlens.errors import ShiftLensError
 
 _NAME = "shiftlens_plain"
 _BLOCK = 128  # query positions at once: skips keys that lie in the future
@@ -138,3 +141,52 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
             config._attn_implementation_internal = implementation
         for module in training:
             module.training = True
+
+
+_PLAIN: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
+_PROBE = 16
+
+
+def check_plain(model: PreTrainedModel, length: int) -> None:
+    """Refuse a model that is another one with plain attention, or whose rotations depend on the text's length.
+
+    The first is tried once per model on a few ids. Engines that feed a text in pieces need the second: with
+    ``dynamic`` and ``longrope`` rotations a token's embedding changes once the text outgrows the trained length.
+
+    Args:
+        model: the model.
+        length: number of ids.
+
+    Raises:
+        ShiftLensError: the engines would explain something else; it names ``saliency.mode=naive``.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> check_plain(LlamaForCausalLM(LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8,
+        ...                                          num_hidden_layers=1, num_attention_heads=2)), 10)
+    """
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    trained = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
+    if trained and rope.get("rope_type") in ("dynamic", "longrope") and length > trained:
+        raise ShiftLensError(
+            f"a text of {length} tokens is longer than the {trained} this model was trained for, and its "
+            f"rotations ({rope['rope_type']}) then depend on the length; use saliency.mode=naive, or shorter texts"
+        )
+    if model in _PLAIN:
+        return
+    ids = (torch.arange(_PROBE) * 7 % min(config.vocab_size, 1000))[None].to(model.device)
+    with torch.no_grad():
+        own = model(ids, use_cache=False).logits.float()
+        try:
+            with plain_attention(model):
+                plain = model(ids, use_cache=False).logits.float()
+        except NotImplementedError as error:
+            raise ShiftLensError(f"{error}; use saliency.mode=naive") from error
+    tolerance = 0.02 if model.dtype in (torch.float32, torch.float64) else 0.5
+    if bool((own - plain).abs().max() > tolerance * own.std()):
+        raise ShiftLensError(
+            f"{type(model).__name__} gives other logits with its attention in plain operations, so the fast "
+            "engines would explain another model; use saliency.mode=naive"
+        )
+    _PLAIN.add(model)

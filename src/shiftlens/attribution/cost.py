@@ -23,6 +23,8 @@ from shiftlens.models.identity import digest
 
 log = logging.getLogger(__name__)
 
+REFUSALS = (NotImplementedError, RuntimeError, ValueError, AttributeError, TypeError, IndexError)
+"""What transformations of a model that was not written for them raise; out of memory is told apart."""
 _SMALL, _LARGE = 24, 72  # tokens of the two texts that are timed: a third each of template, prompt and response
 
 
@@ -89,7 +91,7 @@ def cheaper(costs: Costs, sources: Sequence[int], total: int, response: int) -> 
     return "forward" if forward_time <= reverse_time else "reverse"
 
 
-def calibrated(model: PreTrainedModel, cache: Path, measure: bool = True) -> Costs:
+def calibrated(model: PreTrainedModel, cache: Path) -> Costs:
     """The costs of a model on this machine: from the cache, else timed now and cached.
 
     Timing takes some seconds on a CPU; texts are random ids. Concurrent processes time once.
@@ -97,14 +99,11 @@ def calibrated(model: PreTrainedModel, cache: Path, measure: bool = True) -> Cos
     Args:
         model: the model, where it will run.
         cache: folder of cached files.
-        measure: whether to time where nothing is cached; without, :data:`UNMEASURED` is returned then.
 
     Returns:
         Costs in seconds; :data:`UNMEASURED` where an engine cannot take the model.
     """
     path = cache / "calibration" / f"{_machine(model)}.json"
-    if not path.exists() and not measure:
-        return UNMEASURED
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         try:
@@ -113,7 +112,8 @@ def calibrated(model: PreTrainedModel, cache: Path, measure: bool = True) -> Cos
             pass  # not there, or not whole: measure
         try:
             costs = _measure(model)
-        except NotImplementedError:
+        except REFUSALS as error:
+            log.info("the engines could not be timed: %s", error)
             return UNMEASURED
         path.write_text(json.dumps(asdict(costs)))
     return costs
@@ -130,7 +130,7 @@ def _machine(model: PreTrainedModel) -> str:
         {
             "shapes": shapes,
             "unit": [platform.node(), device.type, unit, torch.get_num_threads()],
-            "dtype": str(model.dtype),
+            "dtype": [str(model.dtype), torch.backends.cuda.matmul.allow_tf32],
             "torch": torch.__version__,
             "written_out": takes(model, _LARGE),
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,16 +12,22 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.cost import UNMEASURED, Costs, cheaper
+from shiftlens.attribution.attention import check_plain
+from shiftlens.attribution.cost import REFUSALS, UNMEASURED, Costs, cheaper
 from shiftlens.attribution.forward import forward
 from shiftlens.attribution.llama_tangents import takes
-from shiftlens.attribution.memory import MOST, Need, budget_bytes, halving, need
+from shiftlens.attribution.memory import MOST, Need, budget_bytes, halving, is_out_of_memory, need
 from shiftlens.attribution.naive import naive
 from shiftlens.attribution.reverse import reverse
 from shiftlens.attribution.targets import TARGETS, Reading, stored
+from shiftlens.errors import ShiftLensError
+
+log = logging.getLogger(__name__)
 
 MODES = ("auto", "reverse", "forward", "naive")
 _ENGINES = {"forward": forward, "reverse": reverse, "naive": naive}
+_NO_FORWARD: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
+"""Models that forward mode was found not to take."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +97,25 @@ class Engine:
         if response == 0:
             empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))
             return Explained(torch.zeros(len(sources), 0), empty, mode)
+        other = "reverse" if mode == "forward" else "forward"
         try:
             return self._run(mode, model, input_ids, sources, response)
-        except NotImplementedError:  # some operations, such as those of expert layers, have no forward derivative
-            if self.mode != "auto" or mode == "reverse":
+        except ShiftLensError:
+            if self.mode != "auto":
                 raise
-            return self._run("reverse", model, input_ids, sources, response)
+            log.warning("%s mode ran out of memory; trying %s", mode, other)
+        except REFUSALS as error:
+            if is_out_of_memory(error) or self.mode != "auto":
+                raise
+            log.warning("%s mode cannot take this model (%s); taking %s", mode, error, other)
+            if mode == "forward":
+                _NO_FORWARD.add(model)
+        return self._run(other, model, input_ids, sources, response)
 
     def choose(self, model: PreTrainedModel, sources: Sequence[int], total: int, response: int) -> str:
         """The engine for a text: the cheaper one, or the leaner one where the graph of reverse does not fit.
+
+        Without sources there is nothing to explain, and forward mode's one ordinary pass reads the response.
 
         Args:
             model: the model.
@@ -106,11 +124,13 @@ class Engine:
             response: number of response tokens.
         """
         if not len(sources):
-            return "forward"  # one ordinary pass reads the response
+            return "forward"
         if self.mode != "auto":
             return self.mode
         if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
             return "reverse"  # gradients cross devices by themselves
+        if model in _NO_FORWARD:
+            return "reverse"
         mode = cheaper(self.costs, sources, total, response)
         if mode == "reverse":
             bytes_needed = self._need(mode, model, total, response)
@@ -125,14 +145,16 @@ class Engine:
     def _run(
         self, mode: str, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
     ) -> Explained:
-        chunk = self.chunk
-        if chunk is None and mode != "naive":
+        if mode != "naive":
+            check_plain(model, len(input_ids))
+        chunk = 1 if mode == "naive" else self.chunk
+        if chunk is None:
             bytes_needed = self._need(mode, model, len(input_ids), response)
             most = MOST.get(model.device.type, MOST["cpu"])
             chunk = bytes_needed.chunk(budget_bytes(self.memory_budget, model), most)
         ids, places = torch.tensor(input_ids), torch.tensor(sources, dtype=torch.long)
         gradient, reading = halving(
-            lambda size: _ENGINES[mode](model, ids, places, response, size, stored(self.target)), chunk or 1
+            lambda size: _ENGINES[mode](model, ids, places, response, size, stored(self.target)), chunk
         )
         return Explained(gradient.cpu(), Reading(*(values.cpu() for values in reading)), mode)
 

@@ -53,7 +53,8 @@ class Row:
         gradient: [N, M] ``<d f(y_m) / d E[x_n], E[x_n]>`` with f = log p, which does not underflow, or another
             target of :mod:`shiftlens.attribution.targets`; [N + M, M] where response tokens are sources too.
         log_probability: [M] log p(y_m), nats.
-        rank: [M] place of y_m among all tokens by probability; 1 is the model's own first choice.
+        rank: [M] place of y_m among all tokens by probability; 1 is the model's first choice (in half
+            precision generation can round to another).
         response: the response as text.
         finished: whether the model ended the response itself.
         engine: the engine that explained it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,7 +58,8 @@ def free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(psutil.virtual_memory().available)
+    # Ranks of a parallel run on one machine share its memory.
+    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @dataclass(frozen=True)
@@ -138,12 +140,12 @@ def halving(run: Callable[[int], T], chunk: int) -> T:
         try:
             return run(chunk)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if chunk == 1:
                 raise ShiftLensError(
                     "memory ran out with a single derivative; shorten the texts (data.max_tokens, "
-                    "data.max_new_tokens) or use saliency.mode=forward, which keeps no graph"
+                    "data.max_new_tokens), or use another saliency.mode: forward keeps no graph"
                 ) from error
         chunk //= 2
         log.warning("memory ran out; going on with saliency.chunk=%d", chunk)
@@ -156,6 +158,10 @@ def budget_bytes(budget: float | int, model: PreTrainedModel) -> int:
     return int(budget * free_bytes(model.device)) if isinstance(budget, float) else budget
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    # The CPU allocator raises a bare RuntimeError.
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+_SAYS_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; allocators other than CUDA's raise a bare RuntimeError."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in _SAYS_MEMORY)

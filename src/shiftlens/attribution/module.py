@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from shiftlens.attribution.ablation import ablate
 from shiftlens.attribution.engine import Engine
 from shiftlens.attribution.generate import greedy
 from shiftlens.attribution.ledger import Row
@@ -33,6 +34,8 @@ class Request:
         max_new_tokens: longest response of its own.
         stops: ids that end a response; the same throughout a run.
         include_response: whether response tokens are sources too.
+        replaced_by: ``None`` explains by gradient x embedding; ``zero`` or ``mean`` by exact ablation, see
+            :func:`~shiftlens.attribution.ablation.ablate`.
     """
 
     key: str
@@ -42,6 +45,7 @@ class Request:
     max_new_tokens: int
     stops: tuple[int, ...]
     include_response: bool = False
+    replaced_by: str | None = None
 
 
 def by_cost(requests: Sequence[Request]) -> list[Request]:
@@ -96,6 +100,8 @@ class AttributionModule(LightningModule):
         requests: the samples to explain.
         engine: how they are explained.
         batch_tokens: tokens generated together, see :func:`batches`.
+        done: keys that need no work; they keep their place when samples are dealt out, so that ranks whose looks
+            at the ledger differ still share the rest without gaps.
     """
 
     def __init__(
@@ -104,6 +110,7 @@ class AttributionModule(LightningModule):
         requests: Sequence[Request] = (),
         engine: Engine | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        done: Collection[str] = (),
     ) -> None:
         super().__init__()
         # Lightning moves what it sees to one device; a model spread over several must stay where it is.
@@ -114,6 +121,7 @@ class AttributionModule(LightningModule):
         self.engine = engine or Engine()
         self.batch_tokens = batch_tokens
         self._requests = by_cost(requests)
+        self._done = frozenset(done)
         self._batch_of: dict[str, list[Request]] = {}
         self._responses: dict[str, tuple[list[int], bool]] = {}
 
@@ -124,7 +132,8 @@ class AttributionModule(LightningModule):
 
     def predict_dataloader(self) -> DataLoader[Request]:
         """This rank's samples, one a step; a rank without any takes one empty step, as others wait for it."""
-        mine = self._requests[self.trainer.global_rank :: self.trainer.world_size]
+        share = self._requests[self.trainer.global_rank :: self.trainer.world_size]
+        mine = [request for request in share if request.key not in self._done]
         self._batch_of = {r.key: batch for batch in batches(mine, self.batch_tokens) for r in batch}
         # A list is a map-style data set.
         return DataLoader(mine or [()], batch_size=1, collate_fn=lambda some: [r for r in some if r])  # type: ignore[arg-type, list-item]
@@ -148,7 +157,7 @@ class AttributionModule(LightningModule):
             texts = greedy(self.model, [r.input_ids for r in batch], longest, request.stops)
             self._responses.update(zip([r.key for r in batch], texts, strict=True))
         response, finished = self._responses.pop(request.key)
-        short = len(response) <= request.max_new_tokens
+        short = len(response) < request.max_new_tokens
         return response[: request.max_new_tokens], finished and short
 
     def _explain(self, request: Request, response: list[int], finished: bool) -> Row:
@@ -157,8 +166,11 @@ class AttributionModule(LightningModule):
         if request.include_response:
             # The last token enters no prediction; its row is zero.
             sources += range(len(request.input_ids), len(ids) - 1)
-        with torch.enable_grad():
-            found = self.engine.explain(self.model, ids, sources, len(response))
+        if request.replaced_by is not None:
+            found = ablate(self.model, ids, sources, len(response), request.replaced_by, self.engine)
+        else:
+            with torch.enable_grad():
+                found = self.engine.explain(self.model, ids, sources, len(response))
         gradient, reading = found.gradient.to(torch.float32), found.reading
         if not bool(torch.isfinite(gradient).all() and torch.isfinite(reading.log_probability).all()):
             raise ShiftLensError(

@@ -41,10 +41,12 @@ def naive(
             at_output, reading = at_logits(logits, wanted, target)
             assert head.leaf is not None and head.body is not None
             (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))
-            head.body.backward(at_head.to(head.body))
+            scale = at_head.abs().max().clamp_min(torch.finfo(at_head.dtype).tiny)
+            head.body.backward((at_head / scale).to(head.body))  # scaled: none underflows in half precision
         assert tap.gradient is not None
         assert tap.embedding is not None
-        product = (tap.gradient[0].to(at_head) * tap.embedding[0].detach().to(at_head)).sum(-1)
+        embedding = tap.embedding[0].detach().to(at_head)
+        product = (tap.gradient[0].to(at_head) * embedding).sum(-1) * scale
         # Tokens at and behind the place that predicts have no influence.
         product = torch.cat([product, product.new_zeros(len(input_ids) - position)])
         columns.append(product[sources.to(product.device)].cpu())

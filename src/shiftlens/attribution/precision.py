@@ -34,8 +34,8 @@ def agreement(rows: Sequence[Row], exact: Sequence[Row], L: int = 10) -> dict[st
         if not np.array_equal(row.input_ids, truth.input_ids):
             raise ValueError("rows to compare must have the same ids")
         largest = np.abs(truth.gradient).max(0, initial=0.0)
-        if not (largest > 0).any():
-            continue
+        if not (largest > 0).any() or row.gradient[:, largest > 0].size < 3:
+            continue  # nothing to correlate
         a, b = (r.gradient[:, largest > 0] / largest[largest > 0] for r in (row, truth))
         per_sample.append(np.corrcoef(a.ravel(), b.ravel())[0, 1])
         pairs.append(np.stack([a.ravel(), b.ravel()]))

@@ -66,8 +66,8 @@ def _chunk(
     target: str,
 ) -> tuple[Float[Tensor, "prompt chunk"], Reading]:
     with EmbeddingTap(model) as embedding, HeadTap(model) as head:
-        # y_m is predicted at the position before it.
-        logits = model(fed[None].to(model.device), use_cache=False, logits_to_keep=targets - 1).logits[0]
+        # y_m is predicted at the position before it; the chunk ends the text.
+        logits = model(fed[None].to(model.device), use_cache=False, logits_to_keep=len(targets)).logits[0]
     assert head.leaf is not None and head.body is not None and embedding.embedding is not None
     at_output, reading = at_logits(logits, wanted.to(logits.device), target)
     (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))  # [1, chunk, hidden]

@@ -1,7 +1,7 @@
 """Evidence: comparisons with their null hypothesis, effect size and interval."""
 
 from shiftlens.evidence.analysis import REGIONS, ROLES, Analysis, SaliencyMap, Section
-from shiftlens.evidence.density import base_vs_tuned, density_findings, followed_vs_unfollowed, judge
+from shiftlens.evidence.density import base_vs_tuned, followed_vs_unfollowed, judge
 from shiftlens.evidence.finding import Finding, Group
 
 __all__ = [
@@ -13,7 +13,6 @@ __all__ = [
     "SaliencyMap",
     "Section",
     "base_vs_tuned",
-    "density_findings",
     "followed_vs_unfollowed",
     "judge",
 ]

@@ -64,10 +64,10 @@ class Analysis:
 
     Args:
         findings: the tests.
-        samples: one row per role and prompt: ``role, id, dataset, instruction_score, followed, rating,
+        samples: one row per role and prompt: ``role, text, id, dataset, instruction_score, followed, rating,
             n_prompt, n_instruction, n_context, n_response, density_instruction, density_context,
-            density_other, finished, prompt, response``. ``followed`` is nullable boolean; a region
-            without tokens has density NaN.
+            density_other, finished, prompt, response``. ``text`` is whose response it is: ``base``, ``tuned`` or
+            ``given``. ``followed`` is nullable boolean; a region without tokens has density NaN.
         tokens: one row per role, prompt and prompt token: ``role, id, position, token, region, density``.
         profile: mean density over relative prompt position: ``role, dataset, bin (0..9), mean, std, n``.
         maps: saliency maps, base and tuned of the same prompts side by side, the chosen prompt first.

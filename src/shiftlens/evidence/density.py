@@ -14,27 +14,6 @@ MIN_RESPONSE_TOKENS = 5
 """Shorter responses are left out of T1, as in the paper."""
 
 
-def density_findings(samples: pd.DataFrame, seed: int = 0) -> list[Finding]:
-    """T1 of both roles and T2, per data set.
-
-    Args:
-        samples: as described in :class:`shiftlens.evidence.analysis.Analysis`.
-        seed: of the bootstrap intervals.
-
-    Returns:
-        Findings named ``density/followed_vs_unfollowed`` (tuned),
-        ``density/followed_vs_unfollowed_in_base`` and ``density/base_vs_tuned``.
-    """
-    findings: list[Finding] = []
-    for _, rows in samples.groupby("dataset", sort=False):
-        findings += [
-            followed_vs_unfollowed(rows, "tuned", seed),
-            followed_vs_unfollowed(rows, "base", seed),
-            base_vs_tuned(rows, seed),
-        ]
-    return findings
-
-
 def judge(followed: pd.Series, rating: pd.Series) -> pd.Series:
     """Followed, from a check where there is one, else from a human rating (>= 2 yes, 1 no, else unknown).
 

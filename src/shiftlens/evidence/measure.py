@@ -44,6 +44,7 @@ class Measured:
         S: [sources, response] sparse score; sources are the prompt tokens, then, where asked for, the response.
         density: [sources] importance density.
         followed: whether the response follows the instruction, ``None`` if not known.
+        text: whose response it is: ``base``, ``tuned`` or ``given``.
     """
 
     role: str
@@ -52,6 +53,7 @@ class Measured:
     S: UInt8[np.ndarray, "sources response"]
     density: Float[np.ndarray, " sources"]
     followed: bool | None
+    text: str
 
     @property
     def prompt_density(self) -> Float[np.ndarray, " prompt"]:
@@ -64,13 +66,22 @@ class Measured:
         return [*self.encoded.regions, *["response"] * (len(self.density) - len(self.encoded.tokens))]
 
 
-def measure(role: str, encoded: Encoded, row: Row, settings: Settings) -> Measured:
-    """Score one sample."""
+def measure(role: str, encoded: Encoded, row: Row, settings: Settings, text: str | None = None) -> Measured:
+    """Score one sample.
+
+    Args:
+        role: who explains.
+        encoded: the prompt as fed.
+        row: the raw attribution.
+        settings: L, b and p.
+        text: whose response it is; by default the given one where the prompt brings one, else the role's own.
+    """
     # The gradient of log p in place of I: the same score, and no underflow where p is tiny.
     S = score(row.gradient, settings.L, settings.b)
     check = encoded.prompt.check
     verdict = followed(check, row.response) if check is not None else None
-    return Measured(role, encoded, row, S, density(S, settings.p), verdict)
+    text = text or ("given" if encoded.prompt.response is not None else role)
+    return Measured(role, encoded, row, S, density(S, settings.p), verdict, text)
 
 
 def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
@@ -86,12 +97,13 @@ def _sample(m: Measured) -> Mapping[str, object]:
     other = ~(encoded.instruction | encoded.context)
     return {
         "role": m.role,
+        "text": m.text,
         "id": prompt.id,
         "dataset": prompt.dataset,
         "instruction_score": instruction_score(a, encoded.instruction),
         "followed": m.followed,
         # A rating judges one response: the given one, else the tuned model's own.
-        "rating": prompt.rating if prompt.response is not None or m.role == "tuned" else None,
+        "rating": prompt.rating if m.text == ("tuned" if prompt.response is None else "given") else None,
         "n_prompt": len(a),
         "n_instruction": int(encoded.instruction.sum()),
         "n_context": int(encoded.context.sum()),

@@ -18,12 +18,16 @@ import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from plotly import graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from shiftlens.evidence.analysis import REGIONS, ROLES, Analysis, SaliencyMap
 from shiftlens.report import sentences
-from shiftlens.report.figures import COLORS, density_by_region, position_profile
+from shiftlens.report.evidence_parts import evidence_parts
+from shiftlens.report.figures import density_by_region, position_profile
+from shiftlens.report.sensitivity import sensitivity_map
 from shiftlens.report.tables import write_text
+from shiftlens.report.weights import PALETTE, weight_views
 
 MAX_ROWS = 500
 """Samples listed in the report; the page says so when there are more."""
@@ -72,7 +76,12 @@ def render_report(analysis: Analysis) -> str:
         lstrip_blocks=True,
     )
     scripts = [Markup(get_plotlyjs()), Markup(environment.get_template("report.js.j2").render())]
-    pictures = [("density", density_by_region(analysis)), ("profile", position_profile(analysis))]
+    sensitivity, data = _sensitivity(analysis)
+    pictures = [
+        ("density", density_by_region(analysis)),
+        ("profile", position_profile(analysis)),
+        ("sensitivity", sensitivity),
+    ]
     figures = {name: fig.to_plotly_json() for name, fig in pictures if fig.data}
     return environment.get_template("report.html.j2").render(
         models=analysis.provenance["models"],
@@ -80,6 +89,7 @@ def render_report(analysis: Analysis) -> str:
         provenance=list(_flat(analysis.provenance)),
         findings=analysis.findings,
         sentences=sentences,
+        sensitivity_data=data,
         key_numbers=_key_numbers(analysis.samples),
         prompts=_prompts(analysis),
         rows=_sample_rows(analysis.samples),
@@ -87,6 +97,9 @@ def render_report(analysis: Analysis) -> str:
         roles=ROLES,
         figures={name: script_json(figure) for name, figure in figures.items()},
         maps=script_json(_map_data(analysis)),
+        weights=weight_views(analysis),
+        evidence=evidence_parts(analysis),
+        script_json=script_json,
         style=Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8")),
         scripts=scripts,
         policy=" ".join(_hash(script) for script in scripts),
@@ -101,6 +114,15 @@ def script_json(value: Any) -> Markup:
         ["\u003c/script\u003e"]
     """
     return Markup(json.dumps(value, allow_nan=False, ensure_ascii=False).translate(_ESCAPES))
+
+
+def _sensitivity(analysis: Analysis) -> tuple[go.Figure, str]:
+    """The map of settings, of all data sets together where there are several, and what it shows."""
+    table = analysis.tables.get("sensitivity")
+    if table is None or not len(table):
+        return go.Figure(), ""
+    names = list(dict.fromkeys(table["data"]))
+    return sensitivity_map(table, names[-1]), f"data: {names[-1]}"
 
 
 def _hash(script: str) -> Markup:
@@ -122,7 +144,7 @@ def _map_data(analysis: Analysis) -> dict[str, Any]:
         }
         for m in analysis.maps
     ]
-    return {"levels": max(int(levels or 0), largest, 1), "regions": REGIONS, "colors": COLORS, "maps": maps}
+    return {"levels": max(int(levels or 0), largest, 1), "regions": REGIONS, "colors": PALETTE, "maps": maps}
 
 
 def _prompts(analysis: Analysis) -> list[dict[str, Any]]:

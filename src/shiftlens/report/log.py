@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from shiftlens.evidence.analysis import ROLES, Analysis
 from shiftlens.report.figures import density_by_region, position_profile, saliency_heatmap
 from shiftlens.report.tables import findings_frame, write_parquet
+from shiftlens.report.weights import weight_charts
 
 TABLE_ROWS = 10_000
 """Rows a W&B table keeps; it drops the rest without a word, so longer tables go as artifacts."""
@@ -113,6 +114,8 @@ def _log_media(analysis: Analysis, logger: WandbLogger, report_path: Path | str 
             run.log_artifact(artifact)
     media["charts/density_by_region"] = wandb.Plotly(density_by_region(analysis))
     media["charts/position_profile"] = wandb.Plotly(position_profile(analysis))
+    for name, figure in weight_charts(analysis.tables).items():
+        media[f"charts/{name}"] = wandb.Plotly(figure)
     # Heatmaps, not wandb.Html: that sanitises nothing, and tokens are untrusted text. Numbered by prompt,
     # as ids may hold characters that a media key cannot.
     numbers: dict[str, int] = {}

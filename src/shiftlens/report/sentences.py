@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from shiftlens.evidence.finding import Finding
 
 _MEASURES = {
     "density": "instruction score",
-    "concepts": "share of concepts",
-    "pairs": "share of heads with more word pairs",
+    "faithfulness/zero_base_vs_tuned": "rank correlation with ablation to zero",
+    "faithfulness/mean_base_vs_tuned": "rank correlation with ablation to the mean",
+    "faithfulness/zero_vs_mean_base_vs_tuned": "rank correlation of the two ablations",
+    "tokens/first_vs_second_half": "share of shifted tokens",
+    "tokens/shifted_vs_unshifted": "instruction's share of the importance",
 }
+_DEPTH = {"all": "Over all layers", **{str(q): f"In quarter {q} of the depth" for q in range(1, 5)}}
 
 
 def sentence(finding: Finding) -> str:
@@ -34,10 +39,12 @@ def sentence(finding: Finding) -> str:
     if not finding.testable:
         why = finding.note.removeprefix("not testable: ") or "no reason given"
         return f"{finding.question} Not testable on {finding.data}: {why}."
-    measure = _MEASURES.get(finding.view, finding.view)
+    if finding.view in _TELL and len(finding.groups) == 2:
+        return _TELL[finding.view](finding)
+    measure = _MEASURES.get(finding.name) or _MEASURES.get(finding.view, finding.view)
     numbers = f"{effect(finding)}, p {p_value(finding.p)}, n = {finding.n}."
     if len(finding.groups) != 2:
-        return f"On {finding.data}, {finding.name}: {numbers}"
+        return f"{finding.question} On {finding.data}: {numbers}"
     high, low = sorted(finding.groups.items(), key=lambda item: item[1].mean, reverse=True)
     means = f"{high[1].mean:.2f} vs {low[1].mean:.2f}"
     who = f" ({finding.role} model)" if finding.role != "both" else ""
@@ -48,6 +55,21 @@ def sentence(finding: Finding) -> str:
     else:
         claim = f"the {measure}{who} shows no clear difference between {high[0]} and {low[0]}: {means}"
     return f"On {finding.data}, {claim}, {numbers}"
+
+
+def headline(finding: Finding) -> bool:
+    """Whether ``finding`` answers for a whole view; the others are details, told beside their figure.
+
+    It is a matter of the question asked, never of the answer.
+
+    Example:
+        >>> names = "density/base_vs_tuned", "concepts/rotation/all", "concepts/rotation/1", "concepts/task/math"
+        >>> [headline(Finding(n, n.split("/")[0], "", "", "", "", "", 1, {}, None, "", None, None)) for n in names]
+        [True, True, False, False]
+    """
+    if finding.view not in _TELL:
+        return finding.view != "faithfulness"
+    return finding.name.endswith(("/all", "/interpretable"))
 
 
 def effect(finding: Finding) -> str:
@@ -68,6 +90,61 @@ def groups(finding: Finding) -> list[str]:
         ['base 1.00 ± 0.50 (9)', 'tuned 1.20 ± – (1)']
     """
     return [f"{name} {_two(g.mean)} ± {_two(g.std)} ({g.n})" for name, g in finding.groups.items()]
+
+
+def _concepts(finding: Finding) -> str:
+    """Rotation, or the share of concepts that are of a class."""
+    _, kind, part = (*finding.name.split("/"), "")[:3]
+    if kind == "rotation":
+        pair, chance = finding.groups.values()
+        return (
+            f"{_DEPTH.get(part, part)}, a base concept and the tuned concept it became have a mean |cosine| of "
+            f"{pair.mean:.3f}; between unrelated subspaces it would be {chance.mean:.3f} ({_p(finding)})."
+        )
+    what = {"interpretable": "that can be described", "task": f"that serve {part}"}.get(kind, f"about {part}")
+    base, tuned = (finding.groups[role].mean for role in ("base", "tuned"))
+    if not _clear(finding):
+        claim = f"The share of concepts {what} shows no clear change"
+    else:
+        claim = f"The share of concepts {what} {'rose' if tuned > base else 'fell'}"
+    ci = finding.ci and f" [{100 * finding.ci[0]:+.1f}, {100 * finding.ci[1]:+.1f}]"
+    change = f"{100 * (tuned - base):+.1f}{ci or ''} points"
+    return (
+        f"{claim}: {base:.1%} before and {tuned:.1%} after tuning, {change}, {_p(finding)}, n = {finding.n} pairs."
+    )
+
+
+def _pairs(finding: Finding) -> str:
+    """Heads that gained pairs with instruction verbs, against those that gained pairs with others."""
+    instruction, general = (finding.groups[kind].mean for kind in ("instruction", "general"))
+    where = _DEPTH.get(finding.name.rpartition("/")[2], "")
+    shares = f"in {instruction:.0%} of the heads that changed, general verbs in {general:.0%}"
+    if _clear(finding):
+        claim = "tuning raised pairs with instruction verbs in more heads than pairs with general verbs"
+    elif _opposite(finding):
+        claim = "opposite to the direction tested, tuning raised pairs with general verbs in more heads"
+    else:
+        claim = "pairs with instruction verbs did not clearly rise in more heads than pairs with general verbs"
+    return (
+        f"{where}, {claim}: instruction verbs {shares}, {effect(finding)}, {_p(finding)}, n = {finding.n} verbs."
+    )
+
+
+_TELL: dict[str, Callable[[Finding], str]] = {"concepts": _concepts, "pairs": _pairs}
+"""How findings of a view are told where the general sentence reads badly."""
+
+
+def _clear(finding: Finding) -> bool:
+    """Whether the difference stands, after the correction if there is one."""
+    p = finding.p if finding.p_corrected is None else finding.p_corrected
+    return p is not None and p < 0.05
+
+
+def _p(finding: Finding) -> str:
+    corrected = (
+        "" if finding.p_corrected is None else f", corrected {p_value(finding.p_corrected).removeprefix('= ')}"
+    )
+    return f"p {p_value(finding.p)}{corrected}"
 
 
 def _opposite(finding: Finding) -> bool:

@@ -16,7 +16,7 @@ from shiftlens.evidence.finding import Finding
 
 _COLUMNS = (
     "name", "view", "data", "role", "question", "null", "test", "n", "groups", "effect", "effect_name",
-    "ci_low", "ci_high", "p", "statistic", "p_others", "note",
+    "ci_low", "ci_high", "p", "p_corrected", "verdict", "statistic", "p_others", "controls", "note",
 )  # fmt: skip
 
 
@@ -59,7 +59,7 @@ def write_tables(analysis: Analysis, folder: Path | str) -> list[Path]:
 
 
 def findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
-    """Findings as a table, one row each: ``groups`` and ``p_others`` as JSON text, ``ci`` as two columns.
+    """Findings as a table, one row each: what holds several values as JSON text, ``ci`` as two columns.
 
     Example:
         >>> findings_frame([]).columns[:3].tolist()
@@ -71,9 +71,10 @@ def findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
         row["ci_low"], row["ci_high"] = row.pop("ci") or (None, None)
         row["groups"] = json.dumps(row["groups"], allow_nan=False)
         row["p_others"] = json.dumps(row["p_others"], allow_nan=False)
+        row["controls"] = json.dumps(row["controls"], allow_nan=False)
         rows.append(row)
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
-    numbers = ["effect", "ci_low", "ci_high", "p", "statistic"]
+    numbers = ["effect", "ci_low", "ci_high", "p", "p_corrected", "statistic"]
     # A column that is None throughout would otherwise be stored without a type.
     return frame.astype(dict.fromkeys(numbers, "float64"))
 

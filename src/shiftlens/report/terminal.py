@@ -37,11 +37,15 @@ def print_summary(analysis: Analysis, paths: Iterable[Path], console: Console) -
         table.add_column("groups: mean ± std (n)")
         table.add_column("effect [95 % CI]")
         table.add_column("p", justify="right", no_wrap=True)
+        table.add_column("corrected", justify="right", no_wrap=True)
+        table.add_column("verdict")
         for finding in analysis.findings:
             # Text, not str: names and notes must not be read as rich markup.
             p = p_value(finding.p).removeprefix("= ") if finding.testable else "–"
             size = effect(finding) if finding.testable else finding.note or "not testable"
-            cells = [finding.name, finding.data, str(finding.n), "\n".join(groups(finding)), size, p]
+            corrected = "–" if finding.p_corrected is None else p_value(finding.p_corrected).removeprefix("= ")
+            cells = [finding.name, finding.data, str(finding.n), "\n".join(groups(finding)), size, p, corrected]
+            cells.append(finding.verdict)
             table.add_row(*(Text(cell) for cell in cells))
         console.print(table)
     else:

@@ -1,0 +1,131 @@
+"""Feed-forward layers as concepts, base against tuned (paper, section on feed-forward networks)."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from shiftlens.annotate import (
+    CANNOT_TELL,
+    AnnotationStoppedError,
+    Annotator,
+    Concept,
+    annotator_from_config,
+)
+from shiftlens.callbacks.weight_view import COUNT, WeightView, is_count
+from shiftlens.evidence.analysis import Section
+from shiftlens.evidence.weights import concepts_section
+from shiftlens.models.families import FamilyView
+from shiftlens.models.identity import Identity
+from shiftlens.models.loading import LM
+from shiftlens.weights.concepts import LayerConcepts
+from shiftlens.weights.model import ModelConcepts, concepts_by_layer
+from shiftlens.weights.store import Arrays
+from shiftlens.words import parts_of_speech
+
+log = logging.getLogger(__name__)
+
+
+class Concepts(WeightView):
+    """Principal components of each layer's patterns, named by words, described, and compared.
+
+    Args:
+        layers: which layers, from 0; ``None`` for all.
+        components: concepts per layer (300 in the paper); fewer where a layer is smaller.
+        top_words: words that make up a concept (50 in the paper).
+        shown: how many of them the annotator reads and the tables have (30 in the paper).
+        words: the configuration group ``words``.
+        annotator: the configuration group ``annotator``.
+        cache: folder of caches.
+        seed: of the bootstrap and of random rotations.
+    """
+
+    kind = "concepts"
+    title = "Concepts"
+
+    def __init__(
+        self,
+        words: Mapping[str, Any],
+        annotator: Mapping[str, Any],
+        cache: str | Path,
+        layers: Sequence[int] | None = None,
+        components: int = 300,
+        top_words: int = 50,
+        shown: int = 30,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(layers, words, cache)
+        self.components, self.top_words, self.shown, self.seed = components, top_words, shown, seed
+        self._annotator = dict(annotator)
+
+    def problems(self) -> list[str]:
+        """Every setting that cannot be used, in words."""
+        counts = {"components": self.components, "top_words": self.top_words, "shown": self.shown}
+        found = [f"{key}={value}: {COUNT}" for key, value in counts.items() if not is_count(value)]
+        if not found and self.shown > self.top_words:
+            found.append(f"shown={self.shown}: expected at most top_words={self.top_words}")
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """What the numbers depend on beside the model and the layer."""
+        return {"components": self.components, "top_words": self.top_words}
+
+    def missing(self, identity: Identity) -> bool:
+        """Whether a layer of a model has not been looked at with these settings.
+
+        Raises:
+            ConfigError: a setting cannot be used, the annotator's among them.
+        """
+        missing = super().missing(identity)
+        if self._annotator.get("name") != "local":  # which is a model too, and needs its memory later
+            _ = self.annotator
+        return missing
+
+    @cached_property
+    def annotator(self) -> Annotator:
+        """Who describes concepts."""
+        words = self.lexicon.words.words
+        return annotator_from_config(self._annotator, words, self.lexicon.unit, parts_of_speech, self.cache)
+
+    def compute(self, lm: LM, weights: FamilyView, layers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
+        """Some layers one after another, as arrays to keep."""
+        words = self.lexicon.words.words
+        for layer, found in concepts_by_layer(lm, layers, words, self.components, self.top_words):
+            yield layer, vars(found)
+
+    def load(self, identity: Identity) -> ModelConcepts:
+        """The concepts of a model that was looked at."""
+        store = self.store(identity)
+        shape = store.shape
+        assert shape is not None, "the model was looked at"
+        layers = {layer: LayerConcepts(**store.load(layer)) for layer in self.selected(shape)}
+        return ModelConcepts(self.lexicon.words.words, shape["layers"], layers)
+
+    def section(self, identities: Mapping[str, Identity]) -> Section:
+        """Concepts with their descriptions, rotation, and what base and tuned know about."""
+        models = {role: self.load(identity) for role, identity in identities.items()}
+        lists = {
+            (role, layer, c): Concept(tuple(word for word, _ in model.named(layer, c, self.shown)))
+            for role, model in models.items()
+            for layer, found in model.layers.items()
+            for c in range(len(found.words))
+        }
+        unique = list(dict.fromkeys(lists.values()))
+        why_not = ""
+        try:
+            answers = dict(zip(unique, self.annotator.annotate(unique), strict=True))
+        except AnnotationStoppedError as error:
+            log.warning("%s", error)
+            why_not = str(error)
+            answers = {unique[place]: annotation for place, annotation in error.done.items()}
+        unasked = dataclasses.replace(CANNOT_TELL, note="not asked about")
+        described: dict[str, dict[int, list[Annotation]]] = {
+            role: {layer: [] for layer in model.layers} for role, model in models.items()
+        }
+        for (role, layer, _), concept in lists.items():
+            described[role][layer].append(answers.get(concept, unasked))
+        return concepts_section(models, described, self.shown, self.seed, why_not)

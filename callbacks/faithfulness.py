@@ -1,0 +1,82 @@
+"""Hold gradient x embedding against exact ablation on a sample of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from shiftlens.attribution import Request, Row
+from shiftlens.attribution.ablation import REPLACEMENTS
+from shiftlens.callbacks.row_view import RowView
+from shiftlens.errors import ConfigError
+from shiftlens.evidence.analysis import ROLES, Section
+from shiftlens.evidence.faithfulness import faithfulness_findings, faithfulness_rows, rank_correlation
+from shiftlens.prepare import Role, Rows, given, keyed
+
+
+class Faithfulness(RowView):
+    """Rank correlation of importance and ablation, see :mod:`shiftlens.evidence.faithfulness`.
+
+    Each model explains its own responses. A prompt costs one forward pass per prompt token and replacement.
+
+    Args:
+        n: prompts in the sample; all if there are fewer.
+        replaced_by: what takes the place of an embedding, of ``zero`` and ``mean``; with both, they are also
+            held against each other.
+        seed: of the sample and of the bootstrap intervals.
+
+    Raises:
+        ConfigError: a value that cannot be used.
+    """
+
+    def __init__(self, n: int = 8, replaced_by: Sequence[str] = REPLACEMENTS, seed: int = 0) -> None:
+        problems = []
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            problems.append(f"callbacks.faithfulness.n={n}: expected a whole number of at least 1")
+        if not replaced_by or not set(replaced_by) <= set(REPLACEMENTS):
+            known = ", ".join(REPLACEMENTS)
+            problems.append(f"callbacks.faithfulness.replaced_by={list(replaced_by)}: expected some of {known}")
+        if problems:
+            raise ConfigError("\n".join(problems))
+        self.n, self.replaced_by, self.seed = n, tuple(replaced_by), seed
+
+    def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
+        """The model's own responses to the sample; then their ablation."""
+        own = [roles[name].requests[i] for i in self._sample(roles)]
+        if any(request.key not in rows[name] for request in own):
+            return own
+        known = [(request, rows[name][request.key]) for request in own]
+        return [_ablation(request, roles[name], row, by) for request, row in known for by in self.replaced_by]
+
+    def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
+        """Table ``faithfulness`` and its findings."""
+        frames = []
+        for name in ROLES:
+            role, known = roles[name], rows[name]
+            for i in self._sample(roles):
+                encoded, row = role.encoded[i], known[role.requests[i].key]
+                estimate = row.gradient[: len(encoded.tokens)]
+                exact = {
+                    by: known[_ablation(role.requests[i], role, row, by).key].gradient for by in self.replaced_by
+                }
+                found = {by: rank_correlation(estimate, values) for by, values in exact.items()}
+                if len(exact) == 2:
+                    found["zero_vs_mean"] = rank_correlation(*exact.values())
+                for by, values in found.items():
+                    prompt = encoded.prompt
+                    frames.append(faithfulness_rows(name, prompt.id, prompt.dataset, by, values, row.probability))
+        table = pd.concat(frames, ignore_index=True)
+        return Section(faithfulness_findings(table, self.seed), {"faithfulness": table})
+
+    def _sample(self, roles: Mapping[str, Role]) -> list[int]:
+        count = len(roles["base"].requests)
+        chosen = np.random.default_rng(self.seed).choice(count, min(self.n, count), replace=False)
+        return sorted(chosen.tolist())
+
+
+def _ablation(request: Request, role: Role, row: Row, replaced_by: str) -> Request:
+    own = given(request, role, row, role)
+    return keyed(replace(own, include_response=False, replaced_by=replaced_by), role)

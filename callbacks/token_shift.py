@@ -1,0 +1,66 @@
+"""Have the base model read the tuned model's responses, and see where it would have written something else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from shiftlens.attribution import Request
+from shiftlens.callbacks.row_view import RowView
+from shiftlens.evidence.analysis import Section
+from shiftlens.evidence.token_shift import instruction_share, shift_findings, shift_profile, shift_rows
+from shiftlens.prepare import Role, Rows, keyed, reading
+from shiftlens.prompts.encode import token_texts
+
+_EMPTY = shift_rows("", "", [], np.zeros(0, np.int32), np.zeros(0))
+
+
+class TokenShift(RowView):
+    """Token shift of the tuned model's own responses, see :mod:`shiftlens.evidence.token_shift`.
+
+    Reading a response is one forward pass; nothing is differentiated. Prompts are left out, and counted, if they
+    bring a response, or if the base's tokenizer cuts the response into other tokens.
+
+    Args:
+        seed: of the bootstrap intervals.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
+        """The tuned model's own responses; then the base as their reader."""
+        asked = reading(roles, rows, name, "tuned")
+        if name == "tuned":
+            return asked
+        return [keyed(replace(r, prompt_index=(), include_response=False), roles[name]) for r in asked]
+
+    def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
+        """Tables ``token_shift`` and ``token_shift_profile``, and their findings."""
+        base, tuned = roles["base"], roles["tuned"]
+        frames, left_out = [], {encoded.prompt.dataset: Counter[str]() for encoded in tuned.encoded}
+        readers = self.requests("base", roles, rows)
+        for encoded, own, reader in zip(tuned.encoded, tuned.requests, readers, strict=True):
+            row, read = rows["tuned"][own.key], rows["base"][reader.key]
+            ids = row.response_ids.tolist()
+            if own.response_ids is not None:
+                left_out[encoded.prompt.dataset]["with a given response"] += 1
+            elif base.tokenizer.convert_ids_to_tokens(read.response_ids.tolist()) != (
+                tuned.tokenizer.convert_ids_to_tokens(ids)
+            ):
+                left_out[encoded.prompt.dataset]["cut into other tokens by the base's tokenizer"] += 1
+            else:
+                share = instruction_share(row.gradient, encoded.instruction)
+                tokens = token_texts(tuned.tokenizer, ids)
+                frames.append(shift_rows(encoded.prompt.id, encoded.prompt.dataset, tokens, read.rank, share))
+        notes = {
+            dataset: [f"left out: {count} {why}" for why, count in counts.items()]
+            for dataset, counts in left_out.items()
+        }
+        table = pd.concat([_EMPTY, *frames], ignore_index=True)
+        findings = shift_findings(table, notes, self.seed)
+        return Section(findings, {"token_shift": table, "token_shift_profile": shift_profile(table)})

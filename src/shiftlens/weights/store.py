@@ -1,0 +1,87 @@
+"""What was found in each layer of a model, on disk: a model is taken apart once, whatever pair it is part of."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Shaped
+from safetensors.numpy import load_file, save
+
+from shiftlens.models.identity import Identity, digest
+
+WEIGHTS_VERSION = 1
+"""Part of every key; raised when the numbers themselves change."""
+
+Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
+
+
+class LayerStore:
+    """One file per layer, below a folder named by the content of the model and the settings.
+
+    The identity has the weights and the type they are computed in, not the template, which the weights do not
+    depend on. Files are written whole or not at all, so whatever is there can be used, and a run that was
+    killed goes on with the layers that are missing. Any number of processes may write.
+
+    Args:
+        cache: folder of caches.
+        identity: the model.
+        kind: what is kept, e.g. ``concepts``.
+        settings: everything else that the numbers depend on, as plain values.
+
+    Example:
+        >>> import tempfile
+        >>> cache = Path(tempfile.mkdtemp())
+        >>> store = LayerStore(cache, Identity("here", "f00", "", "float32"), "concepts", {"components": 3})
+        >>> store.describe({"layers": 2, "heads": 4})
+        >>> store.save(1, {"ratio": np.ones(3)})
+        >>> store.shape, store.missing([0, 1]), store.load(1)["ratio"].tolist()
+        ({'layers': 2, 'heads': 4}, [0], [1.0, 1.0, 1.0])
+    """
+
+    def __init__(self, cache: Path, identity: Identity, kind: str, settings: Mapping[str, Any]) -> None:
+        self._about = {"version": WEIGHTS_VERSION, "kind": kind, "settings": dict(settings)}
+        self.folder = cache / "weights" / identity.hash / f"{kind}-{digest(self._about)}"
+
+    @property
+    def shape(self) -> dict[str, int] | None:
+        """Numbers of layers and heads of the model; ``None`` before it was looked at."""
+        path = self.folder / "about.json"
+        return dict(json.loads(path.read_text(encoding="utf-8"))["model"]) if path.exists() else None
+
+    def describe(self, shape: Mapping[str, int]) -> None:
+        """Keep the model's numbers of layers and heads, and beside them the settings, for people."""
+        text = json.dumps({**self._about, "model": dict(shape)}, indent=1)
+        self._write(self.folder / "about.json", text.encode())
+
+    def missing(self, layers: Sequence[int]) -> list[int]:
+        """Those of some layers that are not there."""
+        return [layer for layer in layers if not self._path(layer).exists()]
+
+    def save(self, layer: int, arrays: Arrays) -> None:
+        """Keep the arrays of a layer."""
+        self._write(self._path(layer), save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
+
+    def load(self, layer: int) -> dict[str, Shaped[np.ndarray, ...]]:
+        """The arrays of a layer that is there."""
+        return load_file(self._path(layer))
+
+    def _path(self, layer: int) -> Path:
+        return self.folder / f"layer-{layer:03d}.safetensors"
+
+    def _write(self, path: Path, content: bytes) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
+        try:
+            with partial.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
