@@ -51,7 +51,9 @@ def test_every_pair_composes_and_names_two_models(model):
 
 
 def test_every_option_of_every_group_composes():
-    groups = ["data", "logger", "experiment", "trainer", "saliency", "callbacks", "paths"]
+    groups = [
+        "data", "logger", "experiment", "trainer", "saliency", "callbacks", "paths", "words", "annotator", "launcher",
+    ]  # fmt: skip
     for group in groups:
         for path in (ROOT / "conf" / group).glob("*.yaml"):
             with initialize_config_module("shiftlens.conf", version_base="1.3"):
