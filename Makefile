@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 ARGS   ?=
 
-.PHONY: analyze test lint types unit adapter setup clean
+.PHONY: analyze test lint types unit agree adapter setup clean
 
 analyze: $(VENV)/.ready
 	$(BIN)/python analyze.py $(ARGS)
@@ -20,6 +20,10 @@ types: $(VENV)/.ready-dev
 
 unit: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# The engines against the naive loop, in numbers; times are not judged.
+agree: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/attribution.py --quick
 
 # Make the adapter of the bundled pair again (7 minutes of training on 2 cores, and the follow rate before and after).
 adapter: $(VENV)/.ready
