@@ -75,7 +75,7 @@ class Runner:
                 if trainer.world_size > 1 or self._wanting(ledger, role, by_key):
                     return self._explain(name, role, ledger, by_key, trainer)
         self.console.print(f"[bold]{name}[/]: all {len(by_key)} samples are in the ledger; no model work")
-        return ledger.read(by_key)
+        return _whole(name, ledger, by_key)
 
     def _wanting(self, ledger: Ledger, role: Role, keys: Iterable[str]) -> bool:
         unseen = any(isinstance(view, View) and view.missing(role.identity) for view in self.callbacks)
@@ -121,10 +121,7 @@ class Runner:
             )
             trainer.predict(module, return_predictions=False)
         trainer.strategy.barrier()  # other ranks' rows
-        rows = ledger.read(by_key)
-        lost = [key for key in by_key if key not in rows]
-        if lost:
-            raise RuntimeError(f"{name}: {len(lost)} samples did not reach the ledger in {ledger.folder}")
+        rows = _whole(name, ledger, by_key)
         if missing:
             picked = Counter(rows[key].engine for key in missing)
             self.console.print(f"  engines: {', '.join(f'{mode} for {count}' for mode, count in picked.items())}")
@@ -179,6 +176,16 @@ class Runner:
         return costs
 
 
+def _whole(name: str, ledger: Ledger, keys: Iterable[str]) -> dict[str, Row]:
+    """The rows of all keys."""
+    keys = list(keys)
+    rows = ledger.read(keys)
+    lost = [key for key in keys if key not in rows]
+    if lost:
+        raise RuntimeError(f"{name}: {len(lost)} samples did not reach the ledger in {ledger.folder}")
+    return rows
+
+
 _STARTED_FOR = "SHIFTLENS_RANKS_STARTED_FOR"
 
 
@@ -195,7 +202,7 @@ def _agreed(wanting: bool, work: str) -> bool:
         return answer[0]
     if is_main_rank():
         if wanting:
-            os.environ.setdefault(_STARTED_FOR, work)  # the ranks it starts begin the same work
+            os.environ[_STARTED_FOR] = work  # the ranks that it may start now begin with the same work
         return wanting
     return work == os.environ[_STARTED_FOR] if _STARTED_FOR in os.environ else wanting
 
