@@ -116,17 +116,11 @@ def options_from_config(config: dict[str, Any]) -> Any:
         ConfigError: lists every value that cannot be used.
     """
     from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
-    from shiftlens.evidence.measure import Settings
+    from shiftlens.evidence.measure import Settings, level_problems
     from shiftlens.prepare import RESPONSES, Options
-    from shiftlens.scores import check_levels
 
     saliency, data, report = config["saliency"], config["data"], config["report"]
-    problems = []
-    for group, b in (("saliency", saliency["b"]), ("report", report["b"])):
-        try:
-            check_levels(saliency["L"], b, saliency["p"])
-        except ValueError as error:
-            problems.append(f"{group}: {error}")
+    problems = level_problems(config)
     if saliency["mode"] not in MODES:
         problems.append(f"saliency.mode={saliency['mode']}: expected one of {', '.join(MODES)}")
     if saliency["target"] not in TARGETS:

@@ -16,13 +16,12 @@ from shiftlens.evidence.grid import LEVELS, all_settings
 from shiftlens.evidence.imported import Source, match, read_pickles, read_table
 from shiftlens.evidence.imported.tables import imported_maps, imported_table, measure_imported
 from shiftlens.evidence.maps import choose_prompts
-from shiftlens.evidence.measure import Settings, profile_table, tokens_table
+from shiftlens.evidence.measure import Settings, level_problems, profile_table, tokens_table
 from shiftlens.evidence.permutation import PERMUTATIONS
 from shiftlens.models.identity import digest
 from shiftlens.prompts.readers import read_prompts
 from shiftlens.prompts.schema import Prompt
 from shiftlens.provenance import provenance
-from shiftlens.scores import check_levels
 
 _READERS = {".jsonl": "jsonl", ".parquet": "parquet"}
 _TOLD = 20  # problems printed; the record of the run has all
@@ -75,12 +74,7 @@ def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
         ConfigError: lists every value that cannot be used.
     """
     data, saliency, report = config["data"], config["saliency"], config["report"]
-    problems = []
-    for group, b in (("saliency", saliency["b"]), ("report", report["b"])):
-        try:
-            check_levels(saliency["L"], b, saliency["p"])
-        except ValueError as error:
-            problems.append(f"{group}: {error}")
+    problems = level_problems(config)
     counts = {"data.levels": data["levels"], "data.limit": data["limit"], "report.maps": report["maps"]}
     problems += [
         f"{key}={value}: expected a whole number of at least 1"

@@ -65,6 +65,7 @@ def run(
     runner.check_ranks(len(roles["base"].encoded))
     row_views = [view for view in callbacks if isinstance(view, RowView)]
     rows = _gather(roles, row_views, runner, options.responses)
+    runner.release()
     main = {name: options.responses if options.responses in ROLES else name for name in ROLES}
     precision = {
         name: _precision(name, role, reading(roles, rows, name, main[name]), rows[name], runner, options)

@@ -9,7 +9,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class Runner:
     engine: Engine
     batch_tokens: int
     console: Console
+    _loaded: tuple[Role, LM] | None = field(default=None, init=False, repr=False)
 
     def rows(self, name: str, role: Role, requests: Sequence[Request]) -> dict[str, Row]:
         """The rows of some samples of one role, by key.
@@ -110,10 +111,7 @@ class Runner:
             f"[bold]{name}[/]: {len(missing)} samples to explain, {done} in the ledger; {role.spec.source}",
             soft_wrap=True,
         )
-        gc.collect()  # the model before this one
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        lm = load_lm(role.spec, role.layers, role.template, self.cache)
+        lm = self._model(role)
         with _tf32(role.identity.dtype == "tf32"):
             engine = replace(self.engine, costs=self._costs(lm, trainer)) if missing else self.engine
             module = AttributionModule(
@@ -126,6 +124,20 @@ class Runner:
             picked = Counter(rows[key].engine for key in missing)
             self.console.print(f"  engines: {', '.join(f'{mode} for {count}' for mode, count in picked.items())}")
         return rows
+
+    def _model(self, role: Role) -> LM:
+        """The model of a role: the one at hand, or loaded in its place; two never lie in memory at once."""
+        if self._loaded is None or self._loaded[0] is not role:
+            self.release()
+            self._loaded = role, load_lm(role.spec, role.layers, role.template, self.cache)
+        return self._loaded[1]
+
+    def release(self) -> None:
+        """Let go of the model at hand."""
+        self._loaded = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
 
     def check_ranks(self, prompts: int) -> None:
         """Refuse more ranks than prompts before any work starts.

@@ -23,7 +23,7 @@ from shiftlens.models.identity import digest
 
 log = logging.getLogger(__name__)
 
-REFUSALS = (NotImplementedError, RuntimeError, ValueError, AttributeError, TypeError, IndexError)
+REFUSALS = (RuntimeError, ValueError, AttributeError, TypeError, IndexError)
 """What transformations of a model that was not written for them raise; out of memory is told apart."""
 _SMALL, _LARGE = 24, 72  # tokens of the two texts that are timed: a third each of template, prompt and response
 

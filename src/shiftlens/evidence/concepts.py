@@ -9,22 +9,21 @@ interval resamples whole layers, and a companion test flips the sign of whole la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Integer
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
 
 from shiftlens.annotate.schema import LEVELS, TASKS, Annotation
 from shiftlens.evidence.analysis import ROLES
 from shiftlens.evidence.compare import RESAMPLES
+from shiftlens.evidence.depth import depth_parts, holm
 from shiftlens.evidence.finding import Finding, Group
 from shiftlens.evidence.keywords import keyword_ranks
 
-QUARTERS = 4
-_TOLD, _ALL = "interpretable", "all"
+_TOLD = "interpretable"
 _QUESTIONS = {
     _TOLD: "Did tuning change how many concepts can be described?",
     "level": "Did tuning change how many concepts are about {}?",
@@ -102,7 +101,7 @@ def concept_evidence(
     ]
     findings = [_finding(c, layer, seed) for c in classes]
     return ConceptEvidence(
-        findings=_holm(findings),
+        findings=holm(findings),
         interpretability=_interpretability({"base": base, "tuned": tuned}),
         shares=pd.DataFrame([row for c in classes for row in _shares(c, layer, len(base))]),
         keywords=keyword_ranks(_descriptions(base), _descriptions(tuned)),
@@ -196,19 +195,8 @@ def _group(has: Bool[np.ndarray, " pairs"]) -> Group:
     return Group(float(has.mean()), float(has.std()), len(has)) if len(has) else Group(0.0, 0.0, 0)
 
 
-def _holm(findings: Sequence[Finding]) -> list[Finding]:
-    """Corrected over every class that could be tested."""
-    corrected = list(findings)
-    tested = [i for i, finding in enumerate(findings) if finding.p is not None]
-    if tested:
-        for i, p in zip(tested, multipletests([findings[i].p for i in tested], method="holm")[1], strict=True):
-            corrected[i] = replace(findings[i], p_corrected=float(p))
-    return corrected
-
-
 def _shares(c: _Class, layer: Integer[np.ndarray, " pairs"], layers: int) -> list[dict[str, object]]:
-    quarter = layer * QUARTERS // max(layers, 1)
-    parts = {str(q + 1): quarter == q for q in range(QUARTERS)} | {_ALL: np.ones(len(layer), bool)}
+    parts = depth_parts(layer.tolist(), layers)
     rows: list[dict[str, object]] = []
     for name, part in parts.items():
         base, tuned = c.base[part], c.tuned[part]

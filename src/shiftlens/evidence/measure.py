@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from shiftlens.attribution.ledger import Row
 from shiftlens.evidence.density import judge
 from shiftlens.prompts.encode import Encoded
 from shiftlens.prompts.verifiable import followed
-from shiftlens.scores import density, instruction_score, position_profile, region_mean, score
+from shiftlens.scores import check_levels, density, instruction_score, position_profile, region_mean, score
 
 BINS = 10
 
@@ -31,6 +32,25 @@ class Settings:
     L: int = 10
     b: int = 7
     p: float | int = 4
+
+
+def level_problems(config: Mapping[str, Any]) -> list[str]:
+    """What is wrong with L, p and the two b of a configuration, in words.
+
+    Args:
+        config: plain values, with groups ``saliency`` and ``report``.
+
+    Example:
+        >>> level_problems({"saliency": {"L": 10, "b": 7, "p": 4}, "report": {"b": 0}})
+        []
+    """
+    problems = []
+    for group in ("saliency", "report"):
+        try:
+            check_levels(config["saliency"]["L"], config[group]["b"], config["saliency"]["p"])
+        except ValueError as error:
+            problems.append(f"{group}: {error}")
+    return problems
 
 
 @dataclass(frozen=True)
