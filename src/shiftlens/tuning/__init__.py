@@ -1,0 +1,1 @@
+"""Instruction tuning: dialogues, batches, LoRA, the Lightning module and its run."""

@@ -1,0 +1,113 @@
+"""LoRA put on a model, and a plain model read off one that is being trained."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from shiftlens.errors import ConfigError
+from shiftlens.tuning.options import TuneOptions
+
+
+def with_lora(model: PreTrainedModel, settings: TuneOptions) -> PeftModel:
+    """Put trainable low-rank matrices beside the linear maps of a model; its own weights are frozen.
+
+    The matrices start as they were before every run of the same seed, and leave the model's outputs as they are.
+    They are float32 even where the model is in half precision.
+
+    Args:
+        model: causal language model; its layers are replaced in place.
+        settings: rank, alpha, dropout, targets and seed.
+
+    Raises:
+        ConfigError: no layer has such a name, or a target shares its weights with another layer.
+    """
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # any number is used as such
+        lora_dropout=settings.dropout,
+        target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(settings.seed)
+        try:
+            tuned: PeftModel = get_peft_model(model, config)
+        except ValueError as error:
+            names = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if _linear(layer)})
+            raise ConfigError(f"tune.targets={settings.targets}: {error}; linear layers are {names}") from error
+    shared = {id(layer.weight) for layer in (model.get_input_embeddings(), model.get_output_embeddings()) if layer}
+    for name, layer in tuned.named_modules():
+        if isinstance(layer, LoraLayer) and id(layer.get_base_layer().weight) in shared:
+            raise ConfigError(
+                f"tune.targets: {name} is the input or output embedding; leave it out, as merging would change both"
+            )
+    return tuned
+
+
+def _linear(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
+
+
+def plain_model(model: nn.Module) -> PreTrainedModel:
+    """The model as it stands now, without LoRA layers, frozen and in evaluation mode.
+
+    A layer with LoRA becomes its plain kind with fresh weights ``W + s B A``. All other weights are shared with
+    the model, not copied, so they follow its training: take a new one for another look. Nothing of the
+    model is changed (merging and unmerging in place would round its weights).
+
+    Args:
+        model: a Hugging Face causal language model, or the same under LoRA.
+
+    Returns:
+        The plain model, on the same device and in the same dtype.
+    """
+    inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+    memo: dict[int, Any] = {}
+    # What a copy finds in `memo` it does not copy: weights and buffers are shared, hooks stay where they are.
+    for module in inner.modules():
+        for weight in module.parameters(recurse=False):
+            memo[id(weight)] = nn.Parameter(_whole(weight.detach()), requires_grad=False)
+        for buffer in module.buffers(recurse=False):
+            memo[id(buffer)] = buffer
+        for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
+            memo[id(hooks)] = type(hooks)()
+    merged = {
+        name: _merged(layer, memo) for name, layer in inner.named_modules() if isinstance(layer, LoraLayer)
+    }
+    plain: PreTrainedModel = copy.deepcopy(inner, memo)
+    for name, layer in merged.items():
+        parent, _, last = name.rpartition(".")
+        setattr(plain.get_submodule(parent), last, layer)
+    if getattr(plain, "is_gradient_checkpointing", False):
+        plain.gradient_checkpointing_disable()
+    return plain.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def _merged(layer: Any, memo: dict[int, Any]) -> nn.Module:
+    base = layer.get_base_layer()
+    weight = _whole(base.weight.detach())
+    for name in layer.active_adapters:
+        weight = weight + _delta(layer, name).to(weight)
+    own = {**memo, id(base.weight): nn.Parameter(weight, requires_grad=False)}
+    plain: nn.Module = copy.deepcopy(base, own)
+    return plain
+
+
+def _delta(layer: Any, name: str) -> Tensor:
+    """``s B A`` of one layer, laid out as its weight is."""
+    product = _whole(layer.lora_B[name].weight) @ _whole(layer.lora_A[name].weight) * layer.scaling[name]
+    return product.T if layer.fan_in_fan_out else product
+
+
+def _whole(weight: Tensor) -> Tensor:
+    """A weight that is cut over several ranks, put together; all ranks have to ask for it."""
+    gather = getattr(weight, "full_tensor", None)
+    return weight if gather is None else gather()

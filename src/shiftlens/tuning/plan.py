@@ -1,0 +1,109 @@
+"""Which examples every step, rank and micro-batch gets: a pure function, so that a resumed run meets the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shiftlens.errors import ConfigError
+from shiftlens.tuning.examples import Example
+from shiftlens.tuning.options import TuneOptions
+
+POOL = 8
+"""Steps whose examples are sorted by length together under ``batching=grouped``."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step.
+
+    Args:
+        targets: tokens that carry loss, over all ranks and micro-batches; the step's loss is their mean.
+        shares: [micro-batches][ranks] indices of examples; empty where a small last step leaves none.
+    """
+
+    targets: int
+    shares: tuple[tuple[tuple[int, ...], ...], ...]
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """All examples of the step."""
+        return tuple(index for micro in self.shares for share in micro for index in share)
+
+
+def plan(some: Sequence[Example], options: TuneOptions, ranks: int = 1) -> tuple[Step, ...]:
+    """Deal out the examples to every step of a run.
+
+    Each pass takes every example once, in an order drawn from the seed and the number of the pass. Which examples
+    a step has does not depend on ranks and micro-batches, so neither do the weights that come out.
+
+    Args:
+        some: the examples.
+        options: seed, steps or epochs, batch, accumulate and batching.
+        ranks: processes that share each step.
+
+    Raises:
+        ConfigError: there are fewer examples than ranks, or fewer in a step.
+
+    Example:
+        >>> four = [Example((1,) * n, 0) for n in (9, 2, 8, 3)]
+        >>> steps = plan(four, TuneOptions(steps=2, batch=2), ranks=2)
+        >>> sorted(index for step in steps for index in step.indices)
+        [0, 1, 2, 3]
+        >>> steps == plan(four, TuneOptions(steps=2, batch=2), ranks=2)
+        True
+    """
+    if len(some) < ranks:
+        raise ConfigError(
+            f"trainer.devices gives {ranks} ranks for {len(some)} training examples; use "
+            f"trainer.devices={max(len(some), 1)} or more examples (data.limit)"
+        )
+    if options.batch < ranks:
+        raise ConfigError(
+            f"tune.batch={options.batch} dialogues of a step are fewer than the {ranks} ranks that share them; "
+            f"use tune.batch={ranks} or more"
+        )
+    per_pass = -(-len(some) // options.batch)
+    total = options.steps if options.steps is not None else per_pass * options.epochs
+    steps: list[Step] = []
+    for number in range(-(-total // per_pass)):
+        for chosen in _one_pass([len(e.ids) for e in some], options, number, per_pass):
+            targets = sum(some[index].targets for index in chosen)
+            steps.append(Step(targets, _shares(some, chosen, options, ranks)))
+    return tuple(steps[:total])
+
+
+def _one_pass(lengths: Sequence[int], options: TuneOptions, number: int, steps: int) -> list[list[int]]:
+    # Seeded with a text, a generator draws the same on every machine.
+    draw = random.Random(f"order {options.seed} {number}")
+    order = draw.sample(range(len(lengths)), len(lengths))
+    if options.batching == "packed":
+        return _even(order, steps)
+    found: list[list[int]] = []
+    pools = _even(order, -(-steps // POOL))
+    for position, pool in enumerate(pools):
+        size = steps // len(pools) + (position < steps % len(pools))
+        found += _even(sorted(pool, key=lambda index: lengths[index]), size)
+    return draw.sample(found, len(found))
+
+
+def _even(items: list[int], parts: int) -> list[list[int]]:
+    """Neighbours in parts whose sizes differ by one at most."""
+    edges = [len(items) * part // parts for part in range(parts + 1)]
+    return [items[start:end] for start, end in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _shares(
+    some: Sequence[Example], chosen: list[int], options: TuneOptions, ranks: int
+) -> tuple[tuple[tuple[int, ...], ...], ...]:
+    """Neighbours in length make a micro-batch; within one, each rank gets about the same number of tokens."""
+    long_first = sorted(chosen, key=lambda index: -len(some[index].ids))
+    micros = []
+    for group in _even(long_first, options.accumulate):
+        shares: list[list[int]] = [[] for _ in range(ranks)]
+        for index in group:
+            lightest = min(range(ranks), key=lambda rank: (sum(len(some[i].ids) for i in shares[rank]), rank))
+            shares[lightest].append(index)
+        micros.append(tuple(map(tuple, shares)))
+    return tuple(micros)
