@@ -1,0 +1,109 @@
+"""Rates of one and the same prompts under two conditions: intervals, their difference, and McNemar's test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
+
+Interval = tuple[float, float]
+_Z95 = float(stats.norm.ppf(0.975))
+
+
+@dataclass(frozen=True)
+class RateChange:
+    """How a rate changed on the same prompts.
+
+    Args:
+        n: prompts.
+        before: rate before.
+        before_ci: its 95 % interval (Wilson).
+        after: rate after.
+        after_ci: its 95 % interval (Wilson).
+        gained: prompts that passed only after.
+        lost: prompts that passed only before.
+        difference: after less before.
+        difference_ci: its 95 % interval for paired rates, see :func:`paired_interval`.
+        p: of McNemar's exact test, two-sided; 1 where nothing changed.
+    """
+
+    n: int
+    before: float
+    before_ci: Interval
+    after: float
+    after_ci: Interval
+    gained: int
+    lost: int
+    difference: float
+    difference_ci: Interval
+    p: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as plain JSON values."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def wilson(passed: int, n: int) -> Interval:
+    """95 % interval of a rate (Wilson 1927), as in statsmodels.
+
+    Example:
+        >>> [round(bound, 3) for bound in wilson(0, 10)]
+        [0.0, 0.278]
+    """
+    low, high = proportion_confint(passed, n, method="wilson")
+    return float(low), float(high)
+
+
+def paired_interval(gained: int, lost: int, n: int) -> Interval:
+    """95 % interval of the difference of two paired rates.
+
+    Source: Bonett & Price 2012, the adjusted Wald interval (one half prompt is added to each of the four cells),
+    which holds its level in small samples and where no prompt changed.
+
+    Args:
+        gained: prompts that passed only under the second condition.
+        lost: prompts that passed only under the first.
+        n: prompts.
+
+    Example:
+        >>> [round(bound, 3) for bound in paired_interval(0, 0, 34)]
+        [-0.077, 0.077]
+    """
+    up, down = (gained + 1) / (n + 2), (lost + 1) / (n + 2)
+    half = _Z95 * math.sqrt((up + down - (up - down) ** 2) / (n + 2))
+    return max(up - down - half, -1.0), min(up - down + half, 1.0)
+
+
+def rate_change(before: Sequence[bool], after: Sequence[bool]) -> RateChange:
+    """Compare two rates on the same prompts.
+
+    Args:
+        before: [prompts] whether each passed before.
+        after: [prompts] whether it passed after, in the same order.
+
+    Raises:
+        ValueError: there are no prompts, or the lengths differ.
+
+    Source:
+        McNemar 1947; exact: of the prompts that changed, half would have gained by chance.
+
+    Example:
+        >>> found = rate_change([False] * 6 + [True], [True] * 6 + [True])
+        >>> found.gained, found.lost, found.p
+        (6, 0, 0.03125)
+    """
+    n = len(before)
+    if n == 0 or n != len(after):
+        raise ValueError(f"expected as many results before as after, at least one; got {n} and {len(after)}")
+    passed, then = sum(before), sum(after)
+    gained = sum(late and not early for early, late in zip(before, after, strict=True))
+    lost = sum(early and not late for early, late in zip(before, after, strict=True))
+    p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return RateChange(
+        n, passed / n, wilson(passed, n), then / n, wilson(then, n), gained, lost, (then - passed) / n,
+        paired_interval(gained, lost, n), p,
+    )  # fmt: skip
