@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
+import statistics
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -11,6 +14,9 @@ import pytest
 
 from shiftlens.evidence import base_vs_tuned, followed_vs_unfollowed, judge
 from shiftlens.evidence.compare import hedges_g, independent, paired
+from shiftlens.evidence.differences import mean_of
+from shiftlens.evidence.questions import Question
+from shiftlens.evidence.regression import adjusted
 
 
 def test_welch_t_by_hand():
@@ -57,9 +63,52 @@ def test_what_cannot_be_tested_says_so(a, b):
     assert result.why_not
 
 
+def test_resamples_of_one_number_have_no_part_in_the_interval():
+    a, b = np.array([0.1, 0.3, 0.3]), np.array([0.7, 0.2, 0.7])
+    assert np.full(3, 0.1).std() > 0  # a mean of equal numbers is not always that number
+    exact = []
+    for drawn in itertools.product(range(3), repeat=3):
+        x, y = ([Fraction(str(values[i])) for i in drawn] for values in (a, b))
+        within = statistics.variance(x) + statistics.variance(y)
+        if within > 0:
+            g = (statistics.mean(x) - statistics.mean(y)) / Fraction(math.sqrt(within / 2))
+            exact.append(float(g) * (1 - 3 / 15))
+    # Of at most 27 equally likely values the extremes are the percentiles.
+    assert paired(a, b).ci == pytest.approx((min(exact), max(exact)))
+    assert max(map(abs, exact)) < 10
+
+
+@pytest.mark.filterwarnings("error")
+def test_small_samples_give_numbers_or_a_reason_and_no_warnings():
+    rng = np.random.default_rng(4)
+    kinds = [
+        lambda n: rng.normal(size=n), lambda n: rng.integers(0, 2, n).astype(float), lambda n: np.full(n, 0.1),
+        lambda n: 0.1 + 0.2 * (rng.random(n) < 0.3), lambda n: 5 + 1e-12 * rng.normal(size=n),
+    ]  # fmt: skip
+    reasons = set()
+    for n, first, second in itertools.product(range(8), kinds, kinds):
+        a, b, lengths = first(n), second(n), rng.integers(1, 4, (2 * n, 3)).astype(float)
+        high, low, both = np.arange(n), n + np.arange(n), np.concatenate([a, b])
+        for result in (
+            independent(a, b, resamples=50), independent(a, second(n + 1), resamples=50),
+            paired(a, b, resamples=50), paired(a, a + b, resamples=50), mean_of(a - b, resamples=50),
+            adjusted(Question(True, high, low, ("d",) * 2 * n), both, lengths),
+            adjusted(Question(False, high, low, ("d", "e") * n), both, lengths),
+        ):  # fmt: skip
+            numbers = [result.p, result.statistic, result.effect, *(result.ci or ()), *result.p_others.values()]
+            known = [number for number in numbers if number is not None]
+            assert bool(known) != bool(result.why_not)
+            assert np.isfinite(known).all() and np.abs(known).max(initial=0) < 1e8
+            reasons.add(result.why_not.split(" ")[0])
+    assert reasons >= {"", "needs", "neither", "every", "a"}
+
+
 def test_equal_pairs_cannot_be_tested():
     a = np.array([1.0, 2, 3])
     assert paired(a, a).why_not
+    assert paired(a + 0.1, a).why_not == "every pair differs by the same amount"
+    assert np.ptp(a / 3 * 3.3 - a * 1.1) > 0  # rounding
+    assert paired(a / 3 * 3.3, a * 1.1).why_not == "every pair differs by the same amount"
     with pytest.raises(ValueError, match="one length"):
         paired(a, a[:2])
 

@@ -6,48 +6,15 @@ comparison then has no numbers and says why, never NaN.
 
 from __future__ import annotations
 
-import warnings
-from dataclasses import dataclass, field
-
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy import stats
 
-from shiftlens.evidence.finding import Control, Group
+from shiftlens.evidence.comparison import Comparison, Values
 
 RESAMPLES = 5000
-ALPHA = 0.05
-"""Every p-value here is held against this level."""
 ROUNDING = 1e-9
 """Relative differences below this are rounding, not variance."""
-Values = Float[np.ndarray, "_"]  # groups may differ in size
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Numbers of a :class:`~shiftlens.evidence.finding.Finding`; all ``None`` where not testable."""
-
-    p: float | None = None
-    statistic: float | None = None
-    effect: float | None = None
-    ci: tuple[float, float] | None = None
-    p_others: dict[str, float] = field(default_factory=dict)
-    why_not: str = ""
-
-
-def control(name: str, asks: str, result: Comparison, note: str = "") -> Control:
-    """A comparison as a control, survived where ``p <= 0.05``."""
-    survives = None if result.p is None else result.p <= ALPHA
-    why_not = f"not testable: {result.why_not}" if result.why_not else ""
-    notes = "; ".join(part for part in (why_not, note) if part)
-    return Control(name, asks, result.statistic, result.p, result.effect, survives, notes)
-
-
-def group(values: Values) -> Group:
-    """Mean, standard deviation (ddof=0) and size of a group; zeros for an empty one."""
-    if len(values) == 0:
-        return Group(0.0, 0.0, 0)
-    return Group(float(np.mean(values)), float(np.std(values)), len(values))
 
 
 def hedges_g(a: Values, b: Values) -> float:
@@ -80,9 +47,12 @@ def _pooled_std(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
 def _standardised_difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
     """Hedges g along an axis, for all resamples of a bootstrap at once; NaN where neither group varies."""
     df, pooled = a.shape[axis] + b.shape[axis] - 2, _pooled_std(a, b, axis)
-    unknown = np.full(pooled.shape, np.nan)
+    size = np.maximum(np.abs(a).max(axis=axis), np.abs(b).max(axis=axis))
+    # A resample of one number many times over has a deviation of rounding, and would have a g of 1e16.
+    known = pooled > ROUNDING * size
     difference = a.mean(axis=axis) - b.mean(axis=axis)
-    return np.asarray(np.divide(difference, pooled, out=unknown, where=pooled > 0) * (1 - 3 / (4 * df - 1)))
+    g = np.divide(difference, pooled, out=np.full(pooled.shape, np.nan), where=known)
+    return np.asarray(g * (1 - 3 / (4 * df - 1)))
 
 
 def varies(values: Float[np.ndarray, "*rows n"]) -> Bool[np.ndarray, "*rows"]:
@@ -112,10 +82,10 @@ def independent(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES)
     why_not = _untestable(a, b)
     if why_not:
         return Comparison(why_not=why_not)
-    welch = stats.ttest_ind(a, b, equal_var=False, alternative="greater")
+    p, t = _welch(a, b)
     others = {"Mann-Whitney U, one-sided": float(stats.mannwhitneyu(a, b, alternative="greater").pvalue)}
     ci = _interval((a, b), paired=False, seed=seed, resamples=resamples)
-    return Comparison(float(welch.pvalue), float(welch.statistic), hedges_g(a, b), ci, others)
+    return Comparison(p, t, hedges_g(a, b), ci, others)
 
 
 def paired(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
@@ -137,7 +107,7 @@ def paired(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> C
     if len(a) != len(b):
         raise ValueError(f"paired groups must have one length, got {len(a)} and {len(b)}")
     why_not = _untestable(a, b)
-    if not why_not and not varies(a - b):
+    if not why_not and np.ptp(a - b) <= ROUNDING * max(np.abs(a).max(), np.abs(b).max()):
         why_not = "every pair differs by the same amount"
     if why_not:
         return Comparison(why_not=why_not)
@@ -145,9 +115,7 @@ def paired(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> C
     others = {
         "paired t, two-sided": float(stats.ttest_rel(a, b).pvalue),
         "Wilcoxon signed rank, one-sided": float(stats.wilcoxon(a, b, alternative="greater").pvalue),
-        "Welch t, one-sided (unpaired, as published)": float(
-            stats.ttest_ind(a, b, equal_var=False, alternative="greater").pvalue
-        ),
+        "Welch t, one-sided (unpaired, as published)": _welch(a, b)[0],
     }
     ci = _interval((a, b), paired=True, seed=seed, resamples=resamples)
     return Comparison(float(test.pvalue), float(test.statistic), hedges_g(a, b), ci, others)
@@ -156,28 +124,27 @@ def paired(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> C
 def _untestable(a: Values, b: Values) -> str:
     if min(len(a), len(b)) < 2:
         return f"needs at least 2 samples in each group, has {len(a)} and {len(b)}"
-    if not varies(a) and not varies(b):
+    if np.isnan(hedges_g(a, b)):
         return "neither group varies"
     return ""
+
+
+def _welch(a: Values, b: Values) -> tuple[float, float]:
+    """One-sided p and t, from means and deviations: scipy warns of a constant group, whose deviation is 0 here."""
+    ours = [(x.mean(), x.std(ddof=1) if varies(x) else 0.0, len(x)) for x in (a, b)]
+    test = stats.ttest_ind_from_stats(*ours[0], *ours[1], equal_var=False, alternative="greater")
+    return float(test.pvalue), float(test.statistic)
 
 
 def _interval(data: tuple[Values, Values], paired: bool, seed: int, resamples: int) -> tuple[float, float] | None:
     """Of Hedges g: 95 % percentile bootstrap; resamples without variance are left out of the percentiles."""
     if resamples == 0:
         return None
-    generator = np.random.default_rng(seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        result = stats.bootstrap(
-            data,
-            _standardised_difference,
-            paired=paired,
-            vectorized=True,
-            n_resamples=resamples,
-            method="percentile",
-            rng=generator,
-        )
-    values = result.bootstrap_distribution[np.isfinite(result.bootstrap_distribution)]
+    rng = np.random.default_rng(seed)
+    places = [rng.integers(len(x), size=(resamples, len(x))) for x in (data[:1] if paired else data)]
+    a, b = (x[place] for x, place in zip(data, places * 2 if paired else places, strict=True))
+    drawn = _standardised_difference(a, b)
+    values = drawn[np.isfinite(drawn)]
     if len(values) < resamples / 2:
         return None
     low, high = np.percentile(values, [2.5, 97.5])

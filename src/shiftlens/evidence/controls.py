@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Int
 
-from shiftlens.evidence.compare import control
 from shiftlens.evidence.density import MIN_RESPONSE_TOKENS
 from shiftlens.evidence.finding import Control
 from shiftlens.evidence.questions import Question
@@ -50,24 +49,21 @@ def no_division(question: Question, sample: Densities) -> Control:
     note = (
         "" if equal.p is None else f"on equally many response tokens: t = {equal.statistic:.2f}, p = {equal.p:.2g}"
     )
-    return control(
-        "no division by max",
-        "Is the effect there without dividing by the prompt's largest density?",
-        question.compare(sample.headline_undivided),
-        note,
+    return question.compare(sample.headline_undivided).control(
+        "no division by max", "Is the effect there without dividing by the prompt's largest density?", note
     )
 
 
 def mean(question: Question, sample: Densities) -> Control:
     """The mean in place of the sum over the logarithm of their number."""
     asks = "Is the effect there in the mean density of the instruction tokens?"
-    return control("mean", asks, question.compare(sample.instruction_mean))
+    return question.compare(sample.instruction_mean).control("mean", asks)
 
 
 def share(question: Question, sample: Densities) -> Control:
     """The instruction's part of all density in the prompt."""
     asks = "Is the effect there in the instruction's share of all density in the prompt?"
-    return control("share", asks, question.compare(sample.instruction_share))
+    return question.compare(sample.instruction_share).control("share", asks)
 
 
 def equal_length(question: Question, sample: Densities) -> Control:
@@ -78,11 +74,8 @@ def equal_length(question: Question, sample: Densities) -> Control:
     responses are left out.
     """
     part, count, size = _equally_long(question, sample)
-    return control(
-        "equal response length",
-        "Is the effect there on equally many response tokens?",
-        part.compare(sample.first(count)),
-        f"{size}; {part.size}",
+    return part.compare(sample.first(count)).control(
+        "equal response length", "Is the effect there on equally many response tokens?", f"{size}; {part.size}"
     )
 
 
@@ -105,9 +98,8 @@ def covariates(question: Question, sample: Densities) -> Control:
     """Least squares with the lengths of instruction, prompt and response as covariates."""
     sizes = [(r.instruction.sum(), len(r.instruction), r.n_response) for r in sample.records]
     result = adjusted(question, sample.headline, np.log1p(np.array(sizes, float).reshape(-1, 3)))
-    return control(
+    return result.control(
         "lengths as covariates",
         "Is the effect there at equal lengths of instruction, prompt and response?",
-        result,
         f"least squares on logarithms, HC3 errors; {question.size}",
     )

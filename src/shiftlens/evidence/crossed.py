@@ -17,7 +17,6 @@ import pandas as pd
 from jaxtyping import Float
 
 from shiftlens.evidence.analysis import ROLES, Section
-from shiftlens.evidence.compare import group
 from shiftlens.evidence.differences import mean_of
 from shiftlens.evidence.finding import Finding
 from shiftlens.evidence.measure import Measured
@@ -114,25 +113,17 @@ def crossed_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
         }
         for name, effects in split(cells).items():
             question, null, groups = asked[name]
-            result = mean_of(effects, seed)
             findings.append(
-                Finding(
+                mean_of(effects, seed).finding(
                     name=f"density/{name}" if name == "interaction" else f"density/{name}_effect",
-                    view="density",
                     data=str(dataset),
                     role="both",
                     question=question,
                     null=null,
                     test="paired t, two-sided",
                     n=len(effects),
-                    groups={key: group(values) for key, values in groups.items()},
-                    effect=result.effect,
+                    groups=groups,
                     effect_name="difference of instruction score",
-                    ci=result.ci,
-                    p=result.p,
-                    statistic=result.statistic,
-                    p_others=result.p_others,
-                    note=f"not testable: {result.why_not}" if result.why_not else "",
                 )
             )
     return findings

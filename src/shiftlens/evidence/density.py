@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import pandas as pd
 
-from shiftlens.evidence.compare import Comparison, group, independent, paired
+from shiftlens.evidence.compare import independent, paired
 from shiftlens.evidence.finding import Finding
 
 MIN_RESPONSE_TOKENS = 5
@@ -50,10 +47,9 @@ def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int
         (int((long_enough & ~known).sum()), "not judged"),
     ]
     name = "density/followed_vs_unfollowed"
-    return _finding(
-        independent(yes, no, seed),
+    return independent(yes, no, seed).finding(
         name=name if role == "tuned" else f"{name}_in_base",
-        samples=rows,
+        data=_data(rows),
         role=role,
         question=f"Do instruction words weigh more in the {role} model when it follows the instruction?",
         null="mean instruction score of followed responses <= that of unfollowed responses",
@@ -80,10 +76,9 @@ def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
     lengths = samples.groupby("role")["n_response"].mean()
     # Density counts response tokens, so a difference in length is a rival explanation.
     length_note = f"mean response tokens: base {lengths['base']:.1f}, tuned {lengths['tuned']:.1f}"
-    return _finding(
-        paired(tuned, base, seed),
+    return paired(tuned, base, seed).finding(
         name="density/base_vs_tuned",
-        samples=samples,
+        data=_data(samples),
         role="both",
         question="Did tuning raise the weight of instruction words?",
         null="mean difference of instruction score, tuned minus base on the same prompts, is <= 0",
@@ -94,35 +89,5 @@ def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
     )
 
 
-def _finding(
-    result: Comparison,
-    *,
-    name: str,
-    samples: pd.DataFrame,
-    role: str,
-    question: str,
-    null: str,
-    test: str,
-    groups: dict[str, np.ndarray],
-    n: int,
-    notes: Sequence[str],
-) -> Finding:
-    why_not = [f"not testable: {result.why_not}"] if result.why_not else []
-    return Finding(
-        name=name,
-        view="density",
-        data=str(samples["dataset"].iloc[0]) if len(samples) else "",
-        role=role,
-        question=question,
-        null=null,
-        test=test,
-        n=n,
-        groups={key: group(values) for key, values in groups.items()},
-        effect=result.effect,
-        effect_name="Hedges g",
-        ci=result.ci,
-        p=result.p,
-        statistic=result.statistic,
-        p_others=result.p_others,
-        note="; ".join([*why_not, *notes]),
-    )
+def _data(samples: pd.DataFrame) -> str:
+    return str(samples["dataset"].iloc[0]) if len(samples) else ""

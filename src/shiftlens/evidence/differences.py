@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from shiftlens.evidence.compare import RESAMPLES, Comparison, varies
+from shiftlens.evidence.compare import RESAMPLES, varies
+from shiftlens.evidence.comparison import Comparison
 
 
 def mean_of(values: Float[np.ndarray, " prompts"], seed: int = 0, resamples: int = RESAMPLES) -> Comparison:

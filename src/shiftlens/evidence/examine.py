@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from shiftlens.evidence.compare import ALPHA
+from shiftlens.evidence.comparison import ALPHA
 from shiftlens.evidence.controls import run_controls
 from shiftlens.evidence.density import base_vs_tuned, followed_vs_unfollowed
 from shiftlens.evidence.finding import Finding

@@ -16,7 +16,6 @@ from jaxtyping import Float
 from scipy import stats
 
 from shiftlens.evidence.analysis import ROLES
-from shiftlens.evidence.compare import Comparison, group
 from shiftlens.evidence.differences import mean_of
 from shiftlens.evidence.finding import Finding
 
@@ -112,8 +111,7 @@ def faithfulness_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
         for role in ROLES:
             values = wide[role].dropna().to_numpy(float)
             findings.append(
-                _finding(
-                    mean_of(values, seed),
+                mean_of(values, seed).finding(
                     name=f"faithfulness/{by}_in_{role}",
                     data=data,
                     role=role,
@@ -121,14 +119,14 @@ def faithfulness_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
                     null="mean rank correlation is 0",
                     test="one-sample t, two-sided",
                     groups={role: values},
+                    n=len(values),
                     effect_name="mean Spearman correlation",
                 )
             )
         both = wide.dropna()
         base, tuned = both["base"].to_numpy(float), both["tuned"].to_numpy(float)
         findings.append(
-            _finding(
-                mean_of(tuned - base, seed),
+            mean_of(tuned - base, seed).finding(
                 name=f"faithfulness/{by}_base_vs_tuned",
                 data=data,
                 role="both",
@@ -136,39 +134,8 @@ def faithfulness_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
                 null="mean difference of rank correlation, tuned minus base on the same prompts, is 0",
                 test="paired t, two-sided",
                 groups={"base": base, "tuned": tuned},
+                n=len(both),
                 effect_name="difference of Spearman correlation",
             )
         )
     return findings
-
-
-def _finding(
-    result: Comparison,
-    *,
-    name: str,
-    data: str,
-    role: str,
-    question: str,
-    null: str,
-    test: str,
-    groups: dict[str, np.ndarray],
-    effect_name: str,
-) -> Finding:
-    return Finding(
-        name=name,
-        view="faithfulness",
-        data=data,
-        role=role,
-        question=question,
-        null=null,
-        test=test,
-        n=min(len(values) for values in groups.values()),
-        groups={key: group(values) for key, values in groups.items()},
-        effect=result.effect,
-        effect_name=effect_name,
-        ci=result.ci,
-        p=result.p,
-        statistic=result.statistic,
-        p_others=result.p_others,
-        note=f"not testable: {result.why_not}" if result.why_not else "",
-    )

@@ -8,6 +8,7 @@ the share where it rose.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from scipy import stats
 
 from shiftlens.evidence.analysis import ROLES, Section
-from shiftlens.evidence.compare import group, independent
+from shiftlens.evidence.compare import independent
 from shiftlens.evidence.depth import depth_parts, holm
 from shiftlens.evidence.finding import Finding
 from shiftlens.weights import verb_counts
@@ -159,20 +160,16 @@ def _finding(
     why_not: str = "",
 ) -> Finding:
     result = independent(instruction, general, seed)
-    others = dict(result.p_others)
     if result.p is not None:
         permuted = stats.permutation_test(
             (instruction, general), lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
             vectorized=True, alternative="greater", n_resamples=PERMUTATIONS, rng=np.random.default_rng(seed),
         )  # fmt: skip
-        others["permutation of verbs, one-sided"] = float(permuted.pvalue)
+        result.p_others["permutation of verbs, one-sided"] = float(permuted.pvalue)
     where = "all layers" if part == "all" else f"quarter {part} of the depth"
     why_not = why_not or result.why_not.replace("samples", "verbs whose pairs changed")
-    notes = [f"not testable: {why_not}"] if why_not else []
-    notes += [f"left out: {unchanged} verbs whose pairs changed in no head"] if unchanged else []
-    return Finding(
+    return replace(result, why_not=why_not).finding(
         name=f"pairs/instruction_vs_general/{part}",
-        view="pairs",
         data="attention heads",
         role="both",
         question=f"Did tuning raise pairs with instruction verbs in more heads than pairs with others? ({where})",
@@ -180,14 +177,8 @@ def _finding(
         "general verbs",
         test="Welch t over verbs, one-sided",
         n=len(instruction) + len(general),
-        groups={"instruction": group(instruction), "general": group(general)},
-        effect=result.effect,
-        effect_name="Hedges g",
-        ci=result.ci,
-        p=result.p,
-        statistic=result.statistic,
-        p_others=others,
-        note="; ".join(notes),
+        groups={"instruction": instruction, "general": general},
+        notes=[f"left out: {unchanged} verbs whose pairs changed in no head" if unchanged else ""],
     )
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy import special
 
-from shiftlens.evidence.compare import ALPHA, varies
+from shiftlens.evidence.compare import varies
+from shiftlens.evidence.comparison import ALPHA
 
 PERMUTATIONS = 5000
 _BATCH = 1000  # relabellings held in memory at once

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from shiftlens.evidence.compare import Comparison, independent, paired
+from shiftlens.evidence.compare import independent, paired
+from shiftlens.evidence.comparison import Comparison
 from shiftlens.evidence.density import MIN_RESPONSE_TOKENS
 from shiftlens.evidence.permutation import (
     PERMUTATIONS,

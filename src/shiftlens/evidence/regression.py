@@ -7,7 +7,8 @@ from jaxtyping import Float
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
-from shiftlens.evidence.compare import Comparison, pooled_std, varies
+from shiftlens.evidence.compare import ROUNDING, pooled_std, varies
+from shiftlens.evidence.comparison import Comparison
 from shiftlens.evidence.questions import Question
 
 
@@ -48,8 +49,11 @@ def adjusted(
     X = np.stack([*of_interest, *used], axis=1).astype(float)
     if len(y) < X.shape[1] + 2 or np.linalg.matrix_rank(X) < X.shape[1]:
         return Comparison(why_not=f"{len(y)} samples cannot tell the effect from {len(used)} covariates")
-    fit = OLS(y, X).fit(cov_type="HC3", use_t=True)
-    coefficient, t = float(fit.params[0]), float(fit.tvalues[0])
-    if not np.isfinite(t):
+    # HC3 divides by one less the leverage.
+    if (np.linalg.qr(X)[0] ** 2).sum(axis=1).max() > 1 - ROUNDING:
         return Comparison(why_not="a sample decides a coefficient by itself")
+    fit = OLS(y, X).fit(cov_type="HC3", use_t=True)
+    if np.abs(fit.resid).max() <= ROUNDING * np.abs(y).max():
+        return Comparison(why_not="the covariates and the effect leave nothing to judge them by")
+    coefficient, t = float(fit.params[0]), float(fit.tvalues[0])
     return Comparison(float(stats.t.sf(t, fit.df_resid)), t, coefficient / pooled_std(high, low))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from shiftlens.evidence.compare import group
+from shiftlens.evidence.comparison import group
 from shiftlens.evidence.concepts import layer_bootstrap
 from shiftlens.evidence.depth import depth_parts, holm
 from shiftlens.evidence.finding import Finding, Group

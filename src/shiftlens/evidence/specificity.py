@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from shiftlens.evidence.compare import ALPHA, Comparison, control, hedges_g
+from shiftlens.evidence.compare import hedges_g
+from shiftlens.evidence.comparison import ALPHA, Comparison
 from shiftlens.evidence.finding import Control
 from shiftlens.evidence.permutation import standardised
 from shiftlens.evidence.questions import Question
@@ -36,7 +37,7 @@ def random_mask(question: Question, sample: Densities, seed: int = 0) -> Control
     question = question.where(_has_others(sample.records))
     comparison = _on_part(question, sample.headline)
     if comparison.statistic is None:
-        return control(name, asks, comparison)
+        return comparison.control(name, asks)
     scores = np.zeros((DRAWS, len(sample.records)))
     for i in question.used:
         record, a = sample.records[i], sample.divided[i]
@@ -65,7 +66,7 @@ def other_tokens(question: Question, sample: Densities) -> Control:
     if alone.p is not None:
         notes.insert(0, f"others alone: g = {alone.effect:.2f}, t = {alone.statistic:.2f}, p = {alone.p:.2g}")
     asks = "Is the effect larger on the instruction than on the other tokens of the prompt?"
-    return control(OTHER_TOKENS, asks, _on_part(question, difference), "; ".join(notes))
+    return _on_part(question, difference).control(OTHER_TOKENS, asks, "; ".join(notes))
 
 
 def context_tokens(question: Question, sample: Densities) -> Control:
@@ -78,10 +79,9 @@ def context_tokens(question: Question, sample: Densities) -> Control:
         for name, values in (("context", context), ("instruction", instruction))
         if len(question.high) and len(question.low)
     ]
-    return control(
+    return _on_part(question, instruction - context).control(
         "context tokens",
         "Is the effect larger on the instruction than on the context?",
-        _on_part(question, instruction - context),
         "; ".join([*notes, f"{question.size} with a context"]),
     )
 

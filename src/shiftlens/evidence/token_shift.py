@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Integer
 
-from shiftlens.evidence.compare import group, paired
+from shiftlens.evidence.compare import paired
 from shiftlens.evidence.differences import mean_of
 from shiftlens.evidence.finding import Finding
 
@@ -133,25 +133,18 @@ def _halves(rows: pd.DataFrame, dataset: str, notes: Sequence[str], seed: int) -
     wide = rows["kind"].eq("shifted").groupby([rows["id"], half], sort=False).mean().unstack()
     both = wide.reindex(columns=["first half", "second half"]).dropna()
     first, second = both["first half"].to_numpy(float), both["second half"].to_numpy(float)
-    result = mean_of(first - second, seed)
     shares = ", ".join(f"{kind} {rows['kind'].eq(kind).mean():.1%}" for kind in KINDS) if len(rows) else "none"
-    return Finding(
+    return mean_of(first - second, seed).finding(
         name="tokens/first_vs_second_half",
-        view="tokens",
         data=dataset,
         role="both",
         question="Does the base model differ from the tuned one's response mostly at its start?",
         null="share of shifted tokens is the same in both halves of a response",
         test="paired t, two-sided",
         n=len(both),
-        groups={"first half": group(first), "second half": group(second)},
-        effect=result.effect,
+        groups={"first half": first, "second half": second},
         effect_name="difference of shares",
-        ci=result.ci,
-        p=result.p,
-        statistic=result.statistic,
-        p_others=result.p_others,
-        note=_note(result.why_not, [f"of all tokens: {shares}", *notes]),
+        notes=[f"of all tokens: {shares}", *notes],
     )
 
 
@@ -159,29 +152,15 @@ def _drive(rows: pd.DataFrame, dataset: str, notes: Sequence[str], seed: int) ->
     wide = rows.dropna(subset="instruction_share").groupby(["id", "kind"], sort=False)["instruction_share"].mean()
     both = wide.unstack().reindex(columns=list(KINDS))[["shifted", "unshifted"]].dropna()
     shifted, unshifted = both["shifted"].to_numpy(float), both["unshifted"].to_numpy(float)
-    result = paired(shifted, unshifted, seed)
     without = rows["id"].nunique() - len(both)
-    return Finding(
+    return paired(shifted, unshifted, seed).finding(
         name="tokens/shifted_vs_unshifted",
-        view="tokens",
         data=dataset,
         role="tuned",
         question="Are the tokens that tuning shifted those that the instruction drives?",
         null="mean difference of the instruction's share of importance, shifted minus unshifted tokens, is <= 0",
         test="paired t, one-sided",
         n=len(both),
-        groups={"shifted": group(shifted), "unshifted": group(unshifted)},
-        effect=result.effect,
-        effect_name="Hedges g",
-        ci=result.ci,
-        p=result.p,
-        statistic=result.statistic,
-        p_others=result.p_others,
-        note=_note(
-            result.why_not, [*([f"left out: {without} without tokens of both kinds"] if without else []), *notes]
-        ),
+        groups={"shifted": shifted, "unshifted": unshifted},
+        notes=[f"left out: {without} without tokens of both kinds" if without else "", *notes],
     )
-
-
-def _note(why_not: str, notes: Sequence[str]) -> str:
-    return "; ".join([*([f"not testable: {why_not}"] if why_not else []), *notes])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftlens.evidence.compare import ALPHA
+from shiftlens.evidence.comparison import ALPHA
 from shiftlens.evidence.finding import Finding
 from shiftlens.evidence.specificity import SPECIFICITY
 

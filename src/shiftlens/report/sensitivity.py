@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from shiftlens.evidence.compare import ALPHA
+from shiftlens.evidence.comparison import ALPHA
 
 _TITLES = {
     ("density/followed_vs_unfollowed", "tuned"): "T1",
