@@ -23,7 +23,7 @@ _FIELD = re.compile(r"[\w*,.` ]+ ?: ?\S.*|[\w*]+ ?:?")  # `name : type` above an
 
 
 def docstrings(source: bytes) -> list[str]:
-    """The docstrings of a Python file, read without running it.
+    r"""The docstrings of a Python file, read without running it.
 
     Args:
         source: the file's bytes.
@@ -33,7 +33,7 @@ def docstrings(source: bytes) -> list[str]:
         none if the file is not valid Python.
 
     Example:
-        >>> docstrings(b'def f():\\n    "Adds one."')
+        >>> docstrings(b'def f():\n    "Adds one."')
         ['Adds one.']
     """
     try:

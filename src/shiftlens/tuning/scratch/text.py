@@ -38,9 +38,14 @@ class Corpus:
     sources: Mapping[str, int]
     sha256: str
 
+    @property
+    def chars(self) -> int:
+        """Characters in all documents."""
+        return sum(map(len, self.documents))
+
 
 def corpus_of(documents: Iterable[tuple[str, Sequence[str]]], max_chars: int | None = None) -> Corpus:
-    """Documents without repeated paragraphs, up to a size.
+    r"""Documents without repeated paragraphs, up to a size.
 
     Documentation repeats itself (the same parameter in a hundred functions); a text with a hundred copies
     would be learnt by heart rather than read.
@@ -52,7 +57,7 @@ def corpus_of(documents: Iterable[tuple[str, Sequence[str]]], max_chars: int | N
     Example:
         >>> corpus = corpus_of([("a", ["One.", "Two."]), ("b", ["two."])])
         >>> corpus.documents, corpus.sources
-        (('One.\\nTwo.',), {'a': 9})
+        (('One.\nTwo.',), {'a': 9})
     """
     seen: set[str] = set()
     kept: list[str] = []
@@ -169,9 +174,11 @@ def _topics(raw: bytes) -> list[str]:
     except (SyntaxError, ValueError):
         return []
     for node in body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict):
-            if [target.id for target in node.targets if isinstance(target, ast.Name)] == ["topics"]:
-                return [v.value for v in node.value.values if isinstance(v, ast.Constant)]
+        if isinstance(node, ast.Assign) and "topics" in map(ast.unparse, node.targets):
+            values = node.value.values if isinstance(node.value, ast.Dict) else []
+            return [
+                value.value for value in values if isinstance(value, ast.Constant) and isinstance(value.value, str)
+            ]
     return []
 
 
