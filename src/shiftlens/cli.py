@@ -41,13 +41,14 @@ def _analyze_command(cfg: DictConfig) -> None:
 
 @hydra.main(version_base="1.3", config_path="pkg://shiftlens.conf", config_name="train")
 def train(cfg: DictConfig) -> None:
-    """Instruction tuning; not in this version."""
-    print(
-        "train.py: instruction tuning with shift measurement is not part of this version of ShiftLens.\n"
-        "To compare two models that exist: python analyze.py model.base=DIR model.tuned=DIR",
-        file=sys.stderr,
-    )
-    sys.exit(1)
+    """Tune a model and watch the shift: ``python train.py model=... data=... tune=...``."""
+    from shiftlens.cli_train import run_train
+
+    try:
+        run_train(resolved(cfg), Path(HydraConfig.get().runtime.output_dir))
+    except ShiftLensError as error:
+        print(f"\nError: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def _analyze(cfg: DictConfig) -> None:

@@ -19,8 +19,10 @@ class Batch:
     """What one forward pass reads.
 
     Args:
-        ids: int64 [rows, length] token ids. Padding stands on the right, where no token of a causal model sees it.
-        positions: int64 [rows, length], counting from 0 in each dialogue, where several lie in one row; else ``None``.
+        ids: int64 [rows, length] token ids. Padding stands on the right, where no token of a causal model
+            sees it.
+        positions: int64 [rows, length], counting from 0 in each dialogue, where several lie in one row; else
+            ``None``.
         at: int64 [targets] places in the flattened ``ids`` whose next token carries loss.
         targets: int64 [targets] those next tokens.
         share: what the sum of this batch's losses is multiplied with.
@@ -122,7 +124,7 @@ class TrainBatches:
 
 
 def held_out_batches(some: Sequence[Example], size: int, rank: int = 0, ranks: int = 1) -> list[Batch | None]:
-    """This rank's share of the held-out examples, by length; every rank gets as many batches, the last may be none.
+    """This rank's share of the held-out examples, by length; ranks get equally many, of which some may be none.
 
     Args:
         some: the examples.

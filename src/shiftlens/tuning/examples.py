@@ -84,8 +84,8 @@ def examples(
             if max_tokens is not None and len(ids) > max_tokens:
                 raise EncodeError(
                     "text",
-                    f"and its answer are {len(ids)} tokens long, tune.max_tokens={max_tokens} fit; shorten them or "
-                    "set it higher",
+                    f"and its answer are {len(ids)} tokens long, {max_tokens} fit; shorten them, or "
+                    "set tune.max_tokens higher",
                 )
         except EncodeError as error:
             problems.append(Problem(number, error.field, f"{error} (prompt {prompt.id})"))

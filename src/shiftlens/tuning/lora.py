@@ -30,7 +30,7 @@ def with_lora(model: PreTrainedModel, settings: TuneOptions) -> PeftModel:
     """
     config = LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # any number is used as such
+        lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
         target_modules=settings.targets if isinstance(settings.targets, str) else list(settings.targets),
         task_type="CAUSAL_LM",
@@ -46,7 +46,7 @@ def with_lora(model: PreTrainedModel, settings: TuneOptions) -> PeftModel:
     for name, layer in tuned.named_modules():
         if isinstance(layer, LoraLayer) and id(layer.get_base_layer().weight) in shared:
             raise ConfigError(
-                f"tune.targets: {name} is the input or output embedding; leave it out, as merging would change both"
+                f"tune.targets: {name} is the input or output embedding; leave it out: merging would change both"
             )
     return tuned
 
@@ -78,14 +78,12 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
             memo[id(buffer)] = buffer
         for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
             memo[id(hooks)] = type(hooks)()
-    merged = {
-        name: _merged(layer, memo) for name, layer in inner.named_modules() if isinstance(layer, LoraLayer)
-    }
+    merged = {name: _merged(layer, memo) for name, layer in inner.named_modules() if isinstance(layer, LoraLayer)}
     plain: PreTrainedModel = copy.deepcopy(inner, memo)
     for name, layer in merged.items():
         parent, _, last = name.rpartition(".")
         setattr(plain.get_submodule(parent), last, layer)
-    if getattr(plain, "is_gradient_checkpointing", False):
+    if any(getattr(module, "gradient_checkpointing", False) for module in plain.modules()):
         plain.gradient_checkpointing_disable()
     return plain.requires_grad_(False).eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,10 +21,11 @@ from shiftlens.models.identity import digest
 from shiftlens.models.loading import LM
 from shiftlens.tuning.batches import Batch, TrainBatches, held_out_batches
 from shiftlens.tuning.examples import Example, data_hash
-from shiftlens.tuning.loss import token_losses
 from shiftlens.tuning.lora import plain_model
+from shiftlens.tuning.loss import token_losses
 from shiftlens.tuning.options import TuneOptions
 from shiftlens.tuning.plan import Step, plan
+from shiftlens.tuning.ranks import agree, is_sharded, shard
 
 LOSS, HELD_OUT = "train/loss", "held_out/loss"
 """Names of the curves: mean cross-entropy in nats per response token."""
@@ -44,18 +46,22 @@ class TuningModule(LightningModule):
         model: the model.
         history: [(step, name, value)] the loss of every step and look, in order.
         rate: highest learning rate.
+        seconds: time spent in training so far, of all pieces of a resumed run.
     """
 
     def __init__(
         self, lm: LM, model: nn.Module, train: Sequence[Example], held_out: Sequence[Example], options: TuneOptions
     ) -> None:
         super().__init__()
+        self.strict_loading = False  # a checkpoint has only what is trained; the rest is the start's
         self.lm_source = lm
         self.model = model
         self.train_examples, self.held_out_examples, self.options = train, held_out, options
         self.history: list[tuple[int, str, float]] = []
         self.rate = options.rate
         self._run = uuid.uuid4().hex
+        self.seconds = 0.0
+        self._began = time.monotonic()
         self._step_loss: list[Tensor] = []
         self._sums: list[Tensor] = []
 
@@ -63,6 +69,10 @@ class TuningModule(LightningModule):
 
     def snapshot(self) -> LM:
         """The model as it stands now, plain and frozen; other weights than LoRA's are shared with the training."""
+        if is_sharded(self.model):
+            raise ConfigError(
+                "a look at the model while it is tuned needs it whole; use callbacks=null, or trainer=ddp"
+            )
         at = f"step {self.global_step} of tuning"
         start = self.lm_source.identity
         # No two moments of any two runs are taken for one model, and none for the start.
@@ -72,6 +82,11 @@ class TuningModule(LightningModule):
             fingerprint=digest([start.fingerprint, self._run, self.global_step]),
         )
         return LM(plain_model(self.model), self.lm_source.tokenizer, self.lm_source.template, identity)
+
+    def configure_model(self) -> None:
+        """Cut the model over the processes where the strategy asks for it."""
+        if self.device_mesh is not None and not is_sharded(self.model):
+            shard(self.model, self.device_mesh)
 
     # Data
 
@@ -96,7 +111,23 @@ class TuningModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Layers may have come in evaluation mode."""
+        agree(self.run_hash, "settings or examples")
         self.train()
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """The last step ends with a look at the held-out loss, wherever it falls."""
+        if self.global_step >= self.trainer.max_steps:
+            self.trainer.should_stop = True
+
+    def on_fit_end(self) -> None:
+        """Stop the clock."""
+        self._tick()
+
+    def _tick(self) -> float:
+        now = time.monotonic()
+        self.seconds, self._began = self.seconds + now - self._began, now
+        return self.seconds
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The micro-batch's part of the step's loss."""
@@ -117,8 +148,7 @@ class TuningModule(LightningModule):
                 "trainer.precision=32-true"
             )
         self._record(self.global_step + 1, LOSS, value)
-        self.log(LOSS, value)
-        self.log("train/rate", optimizer.param_groups[0]["lr"])
+        self._curves(self.global_step + 1, {"train/rate": optimizer.param_groups[0]["lr"]})
 
     def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
         """Sum the losses; the mean is taken over all ranks' tokens."""
@@ -130,7 +160,7 @@ class TuningModule(LightningModule):
         """Log the mean held-out loss per token."""
         value = self._held_out()
         self._record(self.global_step, HELD_OUT, value)
-        self.log(HELD_OUT, value)
+        self.log(HELD_OUT, value, logger=False)  # for callbacks that watch it
 
     def _held_out(self) -> float:
         zero = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -152,11 +182,15 @@ class TuningModule(LightningModule):
         self.train()
         value = self._held_out()
         self._record(0, HELD_OUT, value)
-        for logger in self.trainer.loggers:
-            logger.log_metrics({HELD_OUT: value}, step=0)
 
     def _record(self, step: int, name: str, value: float) -> None:
         self.history.append((step, name, value))
+        self._curves(step, {name: value})
+
+    def _curves(self, step: int, values: dict[str, float]) -> None:
+        # Not by `self.log`, which counts steps from 0 and writes the state after step k as k - 1.
+        for logger in self.trainer.loggers:
+            logger.log_metrics(values, step=step)
 
     # Optimizer
 
@@ -174,17 +208,16 @@ class TuningModule(LightningModule):
 
     # Checkpoints
 
-    @property
-    def strict_loading(self) -> bool:
-        """A checkpoint has only what is trained; the rest is the start's."""
-        return False
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep only what is trained, and what the run is."""
         trained = {name for name, weight in self.named_parameters() if weight.requires_grad}
         kept = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
         checkpoint["state_dict"] = kept
-        checkpoint["tuning"] = {"run": self.run_hash, "history": [list(entry) for entry in self.history]}
+        checkpoint["tuning"] = {
+            "run": self.run_hash,
+            "history": [list(entry) for entry in self.history],
+            "seconds": self._tick(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse the checkpoint of another run."""
@@ -195,6 +228,7 @@ class TuningModule(LightningModule):
                 "resume with the settings of that run, or begin a new one with ckpt_path=null in another folder"
             )
         self.history = [(int(step), str(name), float(value)) for step, name, value in found["history"]]
+        self.seconds = float(found["seconds"])
 
     @property
     def run_hash(self) -> str:
@@ -204,7 +238,7 @@ class TuningModule(LightningModule):
 
 
 def cosine(step: int, total: int, warmup: float) -> float:
-    """Share of the highest rate at a step: a linear rise over the first part, then a cosine to 0 after the last.
+    """Share of the highest rate at a step: a linear rise, then a cosine that ends at 0 behind the last step.
 
     Args:
         step: from 0.
@@ -212,15 +246,15 @@ def cosine(step: int, total: int, warmup: float) -> float:
         warmup: share of them that rise.
 
     Example:
-        >>> [round(cosine(step, 5, warmup=0.2), 2) for step in range(6)]
-        [1.0, 0.85, 0.5, 0.15, 0.0, 0.0]
-        >>> [cosine(step, 4, warmup=0.5) for step in range(3)]
-        [0.5, 1.0, 0.5]
+        >>> [round(cosine(step, 5, warmup=0.2), 2) for step in range(5)]
+        [1.0, 1.0, 0.85, 0.5, 0.15]
+        >>> [round(cosine(step, 4, warmup=0.5), 2) for step in range(4)]
+        [0.5, 1.0, 1.0, 0.5]
     """
     rise = math.ceil(total * warmup)
     if step < rise:
         return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * min((step - rise + 1) / max(total - rise, 1), 1.0)))
+    return 0.5 * (1 + math.cos(math.pi * min((step - rise) / max(total - rise, 1), 1.0)))
 
 
 def _seed(seed: int, number: int) -> int:

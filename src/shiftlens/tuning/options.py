@@ -136,7 +136,9 @@ def _problems(o: TuneOptions) -> list[str]:
     if not o.targets or not (o.targets == "all-linear" or isinstance(o.targets, tuple)):
         problems.append(f"tune.targets={o.targets}: expected all-linear or a list of layer names, e.g. [q_proj]")
     if not problems and o.accumulate > o.batch:
-        problems.append(f"tune.accumulate={o.accumulate} micro-batches for tune.batch={o.batch} dialogues of a step")
+        problems.append(
+            f"tune.accumulate={o.accumulate} micro-batches for tune.batch={o.batch} dialogues of a step"
+        )
     return problems
 
 

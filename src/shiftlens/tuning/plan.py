@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from shiftlens.errors import ConfigError
 from shiftlens.tuning.examples import Example
@@ -91,7 +92,7 @@ def _one_pass(lengths: Sequence[int], options: TuneOptions, number: int, steps: 
 def _even(items: list[int], parts: int) -> list[list[int]]:
     """Neighbours in parts whose sizes differ by one at most."""
     edges = [len(items) * part // parts for part in range(parts + 1)]
-    return [items[start:end] for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    return [items[start:end] for start, end in pairwise(edges)]
 
 
 def _shares(

@@ -1,0 +1,99 @@
+"""Checkpoints that are whole or not there, and hold nothing but plain values and tensors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+
+from shiftlens.errors import ConfigError
+from shiftlens.tuning.options import TuneOptions
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Write beside the old file, then put the new one in its place: a kill leaves one or the other."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write a checkpoint; it is on disk when this returns."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".part")
+        with partial.open("wb") as stream:
+            torch.save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(target)
+
+    def load_checkpoint(
+        self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint onto the CPU; no code in it is run."""
+        loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return loaded
+
+
+def checkpointing(folder: Path, options: TuneOptions, monitor: str | None) -> list[Callback]:
+    """Callbacks that save the state after each look at the held-out loss, and stop when it no longer falls.
+
+    Args:
+        folder: where checkpoints go: ``last.ckpt`` to resume from, ``best.ckpt`` with weights only.
+        options: validate_every, keep and patience.
+        monitor: name of the held-out loss; ``None`` if there is none.
+
+    Raises:
+        ConfigError: something needs a held-out loss, and there is none.
+    """
+    if monitor is None:
+        if options.patience is not None or options.keep == "best":
+            raise ConfigError(
+                "there are no held-out examples: set tune.keep=last and tune.patience=null, or name some with "
+                "data@held_out=NAME"
+            )
+        return [ModelCheckpoint(folder, "last", every_n_train_steps=options.validate_every, **_PLAIN)]
+    found: list[Callback] = []
+    if options.patience is not None:
+        found.append(
+            EarlyStopping(
+                monitor, patience=options.patience, check_on_train_epoch_end=False, log_rank_zero_only=True
+            )
+        )
+    if options.keep == "best":
+        found.append(ModelCheckpoint(folder, "best", monitor=monitor, save_weights_only=True, **_PLAIN))
+    return [*found, ModelCheckpoint(folder, "last", **_PLAIN)]
+
+
+_PLAIN: dict[str, Any] = {
+    "save_on_train_epoch_end": False,
+    "enable_version_counter": False,
+    "auto_insert_metric_name": False,
+}
+
+
+def where_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
+    """The checkpoint to go on from.
+
+    Args:
+        ckpt_path: ``None`` for a new run, ``last`` for this folder's own if there is one, or a file.
+        folder: the run's folder of checkpoints.
+
+    Raises:
+        ConfigError: the file is not there, or the folder has a checkpoint that a new run would overwrite.
+    """
+    own = folder / LAST
+    if ckpt_path is None:
+        if own.exists():
+            raise ConfigError(f"{own} is there already: go on with ckpt_path=last, or set another hydra.run.dir")
+        return None
+    if ckpt_path == "last":
+        return own if own.exists() else None
+    path = Path(ckpt_path).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"ckpt_path={ckpt_path}: no such file; expected null, last, or a checkpoint")
+    return path

@@ -1,0 +1,217 @@
+"""One tuning run: a Lightning ``Trainer`` around the module, checkpoints, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.tuner.tuning import Tuner
+from rich.console import Console
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from shiftlens.errors import ConfigError
+from shiftlens.models.loading import LM
+from shiftlens.tuning.checkpoints import BEST, WholeFiles, checkpointing
+from shiftlens.tuning.examples import Example, data_hash
+from shiftlens.tuning.lora import with_lora
+from shiftlens.tuning.loss import check_packing
+from shiftlens.tuning.module import HELD_OUT, LOSS, TuningModule
+from shiftlens.tuning.options import TuneOptions
+from shiftlens.tuning.plan import plan
+from shiftlens.tuning.progress import TuneProgress
+from shiftlens.tuning.ranks import set_weights
+
+
+@dataclass(frozen=True)
+class TuneRecord:
+    """What came of a run.
+
+    Args:
+        steps: optimizer steps taken.
+        planned: steps planned; more than ``steps`` if it stopped early.
+        kept: the step whose weights were kept.
+        train_loss: mean loss per response token of each step, in nats.
+        held_out_loss: [(step, loss)] of each look; the first before training.
+        train_examples, held_out_examples: how many.
+        train_hash, held_out_hash: which.
+        trained_weights: how many numbers were trained.
+        rate: highest learning rate.
+        ranks: processes.
+        seconds: time in training, looks included; of all pieces of a resumed run.
+    """
+
+    steps: int
+    planned: int
+    kept: int
+    train_loss: tuple[float, ...]
+    held_out_loss: tuple[tuple[int, float], ...]
+    train_examples: int
+    held_out_examples: int
+    train_hash: str
+    held_out_hash: str
+    trained_weights: int
+    rate: float
+    ranks: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return asdict(self)
+
+
+def fit(
+    lm: LM,
+    train: Sequence[Example],
+    held_out: Sequence[Example],
+    options: TuneOptions,
+    folder: Path,
+    trainer: Mapping[str, Any],
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    console: Console | None = None,
+    ckpt_path: Path | None = None,
+) -> TuneRecord:
+    """Train a model on dialogues.
+
+    Args:
+        lm: what to start from; ``lm.model`` is the trained model afterwards, in evaluation mode (under LoRA a
+            ``PeftModel``).
+        train: what it learns from.
+        held_out: what it is measured on; may be empty with ``keep=last``.
+        options: how.
+        folder: ``folder/checkpoints`` gets ``last.ckpt`` after each look at the held-out loss.
+        trainer: arguments of the Lightning ``Trainer``.
+        callbacks: further callbacks.
+        loggers: where curves go.
+        console: where progress is told.
+        ckpt_path: checkpoint of the same run to go on from.
+
+    Returns:
+        The record.
+
+    Raises:
+        ConfigError: settings that do not go together, before any work.
+    """
+    console = console or Console(quiet=True)
+    quiet_libraries()
+    module = _module(lm, train, held_out, options)
+    checkpoints = folder / "checkpoints"
+    keepers = checkpointing(checkpoints, options, HELD_OUT if held_out else None)
+    planned = len(plan(train, options))
+    trained = [weight for weight in module.model.parameters() if weight.requires_grad]
+    count = sum(weight.numel() for weight in trained)
+    runner = Trainer(
+        **instantiate(dict(trainer)),
+        callbacks=[*callbacks, TuneProgress(console), *keepers],
+        logger=list(loggers) or False,
+        plugins=[WholeFiles()],
+        max_epochs=1,  # the plan of the whole run is one pass of the loader
+        max_steps=planned,
+        accumulate_grad_batches=options.accumulate,
+        val_check_interval=min(options.validate_every, planned) * options.accumulate,
+        check_val_every_n_epoch=None,
+        limit_val_batches=None if held_out else 0,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,  # the plan deals the examples out
+    )
+    plan(train, options, runner.world_size)  # refuses too many ranks
+    if options.lr_find and ckpt_path is None:
+        _find_rate(module, trainer, runner.world_size, planned, console)
+    console.print(
+        f"[bold]tuning[/]: {len(train)} dialogues, {planned} steps of {options.batch}, "
+        f"{count:,} trained weights of {sum(w.numel() for w in module.model.parameters()):,}"
+        + (f"; going on from {ckpt_path}" if ckpt_path else ""),
+        soft_wrap=True,
+    )
+    runner.fit(module, ckpt_path=ckpt_path, weights_only=True)
+    kept = runner.global_step
+    if options.keep == "best":
+        best = torch.load(runner.strategy.broadcast(checkpoints / BEST), map_location="cpu", weights_only=True)
+        set_weights(module, best["state_dict"])
+        kept = int(best["global_step"])
+    lm.model = module.model.eval()
+    return TuneRecord(
+        steps=runner.global_step,
+        planned=planned,
+        kept=kept,
+        train_loss=tuple(round(value, 6) for _, name, value in module.history if name == LOSS),
+        held_out_loss=tuple((step, round(value, 6)) for step, name, value in module.history if name == HELD_OUT),
+        train_examples=len(train),
+        held_out_examples=len(held_out),
+        train_hash=data_hash(train),
+        held_out_hash=data_hash(held_out),
+        trained_weights=count,
+        rate=module.rate,
+        ranks=runner.world_size,
+        seconds=round(module.seconds, 1),
+    )
+
+
+def _module(lm: LM, train: Sequence[Example], held_out: Sequence[Example], options: TuneOptions) -> TuningModule:
+    if getattr(lm.model, "hf_device_map", None) is not None:
+        raise ConfigError("model.device_map spreads a model for analysis only; to tune one, use trainer=fsdp")
+    if options.batching == "packed":
+        check_packing(lm.model, lm.model.config.get_text_config().vocab_size)
+    model: nn.Module = lm.model
+    if options.method == "lora":
+        model = with_lora(lm.model, options)
+    else:
+        model.requires_grad_(True)
+    if options.gradient_checkpointing:
+        inner: PreTrainedModel = lm.model
+        if not inner.supports_gradient_checkpointing:
+            raise ConfigError("tune.gradient_checkpointing=true: this model has no such mode; set it to false")
+        inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return TuningModule(lm, model, train, held_out, options)
+
+
+def _find_rate(module: TuningModule, trainer: Mapping[str, Any], ranks: int, steps: int, console: Console) -> None:
+    if ranks > 1:
+        raise ConfigError("tune.lr_find=true works with one process; find the rate with trainer.devices=1 first")
+    searcher = Trainer(
+        **instantiate(dict(trainer)),
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        accumulate_grad_batches=module.options.accumulate,
+        limit_val_batches=0,
+    )
+    found = Tuner(searcher).lr_find(
+        module, attr_name="rate", num_training=min(100, steps), min_lr=1e-6, max_lr=1e-2
+    )
+    module.history.clear()
+    if found is None or found.suggestion() is None:
+        module.rate = module.options.rate
+        console.print(f"  no learning rate stood out; {module.rate:g} stays")
+    else:
+        console.print(f"  learning rate found: {module.rate:.3g}")
+
+
+def quiet_libraries() -> None:
+    """Start-up lines and hints about workers say nothing about this use."""
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for noise in (
+        ".*does not have many workers.*",
+        ".*is_gradient_checkpointing.*",
+        ".*treespec, LeafSpec.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)`.*",
+        ".*lr_scheduler.step.*before.*optimizer.step.*",
+    ):
+        warnings.filterwarnings("ignore", message=noise)
