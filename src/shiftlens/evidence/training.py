@@ -59,6 +59,34 @@ class Training:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
+def behaviour_findings(
+    change: RateChange | None,
+    before: Sequence[Measured],
+    after: Mapping[str, Sequence[Measured]],
+    probes: pd.DataFrame,
+    settings: Settings,
+    kept: int | None,
+    seed: int = 0,
+) -> list[Finding]:
+    """Every test of what the model does, last look against first.
+
+    Args:
+        change: held-out follow rate; ``None`` leaves its test out.
+        before: probes at the first look.
+        after: ``own`` and ``fixed`` -> probes at the last look; empty leaves the tests on scores out.
+        probes: of :class:`Training`.
+        settings: L, b and p.
+        kept: step of the last look.
+        seed: of bootstrap, relabellings and random masks.
+    """
+    found = [] if change is None else [follow_finding(change, _data(probes) if len(probes) else "held out")]
+    if after and kept is not None:
+        found += [score_finding(before, last, settings, text, seed) for text, last in after.items()]
+        found += density_findings(probes, (int(probes["step"].min()), kept), seed)
+        found += trend_findings(probes, seed)
+    return found
+
+
 def two_sided(finding: Finding) -> Finding:
     """A finding with the verdict of a two-sided question that has no rivals to stand against.
 

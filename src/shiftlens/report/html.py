@@ -68,13 +68,7 @@ def render_report(analysis: Analysis) -> str:
         >>> "<h1>What changed between <em>a&lt;b</em> and <em>c</em></h1>" in page
         True
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     scripts = [Markup(get_plotlyjs()), Markup(environment.get_template("report.js.j2").render())]
     sensitivity, data = _sensitivity(analysis)
     pictures = [
@@ -86,7 +80,7 @@ def render_report(analysis: Analysis) -> str:
     return environment.get_template("report.html.j2").render(
         models=analysis.provenance["models"],
         picture_b=dict(analysis.provenance.get("settings", {})).get("picture_b"),
-        provenance=list(_flat(analysis.provenance)),
+        provenance=list(flat(analysis.provenance)),
         findings=analysis.findings,
         sentences=sentences,
         sensitivity_data=data,
@@ -102,7 +96,18 @@ def render_report(analysis: Analysis) -> str:
         script_json=script_json,
         style=Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8")),
         scripts=scripts,
-        policy=" ".join(_hash(script) for script in scripts),
+        policy=" ".join(script_hash(script) for script in scripts),
+    )
+
+
+def templates() -> jinja2.Environment:
+    """The templates of this folder; what is put in is escaped."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
@@ -125,7 +130,8 @@ def _sensitivity(analysis: Analysis) -> tuple[go.Figure, str]:
     return sensitivity_map(table, names[-1]), f"data: {names[-1]}"
 
 
-def _hash(script: str) -> Markup:
+def script_hash(script: str) -> Markup:
+    """What the content security policy names a script by."""
     return Markup("'sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() + "'")
 
 
@@ -197,10 +203,16 @@ def _sample_rows(samples: pd.DataFrame) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested values as lines of text, each under its path.
+
+    Example:
+        >>> list(flat({"a": {"b": 1, "c": [2, 3]}}))
+        [('a.b', '1'), ('a.c', '2, 3')]
+    """
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _flat(item, f"{prefix}.{key}" if prefix else str(key))
+            yield from flat(item, f"{prefix}.{key}" if prefix else str(key))
     elif isinstance(value, Sequence) and not isinstance(value, str):
         yield prefix, ", ".join(str(item) for item in value)
     else:

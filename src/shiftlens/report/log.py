@@ -103,7 +103,7 @@ def _log_media(analysis: Analysis, logger: WandbLogger, report_path: Path | str 
     with tempfile.TemporaryDirectory() as folder:
         for name, frame in frames.items():
             if len(frame) <= TABLE_ROWS:
-                media[f"tables/{name}"] = wandb.Table(columns=list(frame.columns), data=_cells(frame))
+                media[f"tables/{name}"] = wandb.Table(columns=list(frame.columns), data=table_cells(frame))
             else:
                 artifact = wandb.Artifact(f"{name}-{run.id}", type="table")
                 artifact.add_file(str(write_parquet(Path(folder) / f"{name}.parquet", frame)))
@@ -126,7 +126,8 @@ def _log_media(analysis: Analysis, logger: WandbLogger, report_path: Path | str 
     run.log(media, commit=False)
 
 
-def _cells(frame: pd.DataFrame) -> list[list[Any]]:
+def table_cells(frame: pd.DataFrame) -> list[list[Any]]:
+    """Rows of a table as plain values, ``None`` for what is not known."""
     columns = frame.astype(object).where(frame.notna(), None)
     return [list(row) for row in columns.itertuples(index=False, name=None)]
 
