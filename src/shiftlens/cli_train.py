@@ -27,6 +27,7 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     from shiftlens.runner import is_main_rank
     from shiftlens.tune import next_command, tune
     from shiftlens.tuning.options import tune_options
+    from shiftlens.tuning.scratch import pretrain
 
     console = Console(quiet=not is_main_rank())
     options = tune_options(config["tune"], config["seed"])
@@ -38,6 +39,10 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     loggers = make_loggers(config["logger"], config) if is_main_rank() else []
     lines: list[str] = []
     try:
+        if config.get("pretrain"):
+            base = pretrain(config["pretrain"], folder, config["trainer"], loggers, console, config["seed"])
+            config["model"] = _from_scratch(config["model"], _short(base))
+            pair = pair_from_config(config["model"], config["paths"]["cache"])
         record = tune(
             pair, config["tune"]["start"], train, held_out, options, folder, config["trainer"], callbacks, loggers,
             console, config["ckpt_path"],
@@ -55,6 +60,12 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
         console.print(line, soft_wrap=True)
     command = next_command(config["model"], _named(config["model"]["name"]), options, config["tune"]["start"], to)
     console.print(f"next: {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _from_scratch(model: dict[str, Any], base: Path) -> dict[str, Any]:
+    """The ``model`` group with the base that was just made; both roles are it, until one is tuned."""
+    none = dict.fromkeys(("base_revision", "tuned_revision", "adapter"))
+    return {**model, **none, "name": "from_scratch", "base": str(base), "tuned": str(base)}
 
 
 def _named(name: str) -> dict[str, Any]:

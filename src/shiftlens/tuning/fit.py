@@ -130,8 +130,9 @@ def fit(
     plan(train, options, runner.world_size)  # refuses too many ranks
     if options.lr_find and ckpt_path is None:
         _find_rate(module, trainer, runner.world_size, planned, console)
+    what, unit = ("tuning", "dialogues") if any(one.prompt for one in train) else ("pre-training", "blocks of text")
     console.print(
-        f"[bold]tuning[/]: {len(train)} dialogues, {planned} steps of {options.batch}, "
+        f"[bold]{what}[/]: {len(train)} {unit}, {planned} steps of {options.batch}, "
         f"{count:,} trained weights of {sum(w.numel() for w in module.model.parameters()):,}"
         + (f"; going on from {ckpt_path}" if ckpt_path else ""),
         soft_wrap=True,

@@ -11,6 +11,9 @@ from shiftlens.tuning.options import TuneOptions, tune_options
 from shiftlens.tuning.scratch.text import PACKAGES
 from shiftlens.tuning.scratch.tokenizer import LEAST_VOCABULARY
 
+LEAST_BLOCK = 16
+"""Tokens; a passage of 8 has to fit twice."""
+
 
 @dataclass(frozen=True)
 class TextOptions:
@@ -41,7 +44,7 @@ class ModelOptions:
         context: most tokens the model reads.
     """
 
-    vocabulary: int = 4096
+    vocabulary: int = 2048
     width: int = 128
     layers: int = 4
     heads: int = 4
@@ -65,7 +68,7 @@ class PretrainOptions:
 
     text: TextOptions = field(default_factory=TextOptions)
     model: ModelOptions = field(default_factory=ModelOptions)
-    block: int = 256
+    block: int = 128
     repeats: float = 0.5
     held_out: float = 0.01
     training: TuneOptions = field(default_factory=lambda: TuneOptions(method="full"))
@@ -90,32 +93,38 @@ def pretrain_options(settings: Mapping[str, Any], seed: int) -> PretrainOptions:
         Traceback (most recent call last):
         shiftlens.errors.ConfigError: pretrain.model.width=128: expected a multiple of twice heads=3
         pretrain.model.heads=3: expected a multiple of kv_heads=4
-        pretrain.block=1: expected a whole number from 16 to context=512
+        pretrain.block=1: expected a whole number from 16 to model.context=512
     """
-    groups = {name: dict(settings.get(name) or {}) for name in ("text", "model", "training")}
-    known = {"text": TextOptions, "model": ModelOptions, "training": TuneOptions}
+    given = {name: dict(settings.get(name) or {}) for name in ("text", "model", "training")}
     problems = _unknown("pretrain", settings, PretrainOptions)
-    for name in ("text", "model"):
-        problems += _unknown(f"pretrain.{name}", groups[name], known[name])
+    for name, kind in (("text", TextOptions), ("model", ModelOptions)):
+        problems += _unknown(f"pretrain.{name}", given[name], kind)
     if problems:
         raise ConfigError("\n".join(problems))
-    for key in ("packages", "files"):
-        if isinstance(groups["text"].get(key), list):
-            groups["text"][key] = tuple(map(str, groups["text"][key]))
-    text, model = TextOptions(**groups["text"]), ModelOptions(**groups["model"])
-    plain = {key: settings[key] for key in ("block", "repeats", "held_out") if key in settings}
-    problems = [*_text_problems(text), *_model_problems(model)]
-    options = PretrainOptions(text, model, **plain)
-    problems += _block_problems(options)
+    # Values are checked before they become options, so that all faults are told at once.
+    text = {**asdict(TextOptions()), **given["text"]}
+    model = {**asdict(ModelOptions()), **given["model"]}
+    own = {key: settings.get(key, getattr(PretrainOptions, key)) for key in ("block", "repeats", "held_out")}
+    problems += [*_text_problems(text), *_model_problems(model), *_block_problems(own, model["context"])]
+    training: TuneOptions | None = None
     try:
-        training = tune_options({"method": "full", **groups["training"]}, seed)
-        if training.method != "full":
-            problems.append(f"pretrain.training.method={training.method}: new weights are trained in full")
+        training = tune_options({"method": "full", **given["training"]}, seed)
     except ConfigError as error:
         problems += [line.replace("tune.", "pretrain.training.", 1) for line in str(error).splitlines()]
-    if problems:
+    if training is not None and training.method != "full":
+        problems.append(f"pretrain.training.method={training.method}: new weights are trained in full")
+    if problems or training is None:
         raise ConfigError("\n".join(problems))
-    return PretrainOptions(text, model, training=training, **plain)
+    for key in ("packages", "files"):
+        text[key] = None if text[key] is None else tuple(map(str, text[key]))
+    return PretrainOptions(
+        TextOptions(**text),
+        ModelOptions(**model),
+        own["block"],
+        float(own["repeats"]),
+        float(own["held_out"]),
+        training,
+    )
 
 
 def _unknown(where: str, given: Mapping[str, Any], options: Any) -> list[str]:
@@ -125,45 +134,46 @@ def _unknown(where: str, given: Mapping[str, Any], options: Any) -> list[str]:
     ]
 
 
-def _text_problems(text: TextOptions) -> list[str]:
+def _text_problems(text: Mapping[str, Any]) -> list[str]:
     problems = []
-    for key in ("packages", "files"):
-        value = getattr(text, key)
-        if not (value is None and key == "files") and not (isinstance(value, tuple) and value):
-            problems.append(
-                f"pretrain.text.{key}={value}: expected a list, e.g. [{'numpy' if key[0] == 'p' else 'my.txt'}]"
-            )
-    if text.max_chars is not None and not _whole(text.max_chars, 1):
-        problems.append(
-            f"pretrain.text.max_chars={text.max_chars}: expected a whole number of at least 1, or null"
-        )
+    for key, one in (("packages", "numpy"), ("files", "my.txt")):
+        value = text[key]
+        if not (value is None and key == "files") and not (isinstance(value, list | tuple) and value):
+            problems.append(f"pretrain.text.{key}={value}: expected a list, e.g. [{one}]")
+    most = text["max_chars"]
+    if most is not None and not _whole(most, 1):
+        problems.append(f"pretrain.text.max_chars={most}: expected a whole number of at least 1, or null")
     return problems
 
 
-def _model_problems(model: ModelOptions) -> list[str]:
+def _model_problems(model: Mapping[str, Any]) -> list[str]:
+    least = {"vocabulary": LEAST_VOCABULARY, "context": LEAST_BLOCK}
     problems = [
-        f"pretrain.model.{name}={value}: expected a whole number of at least {least}"
-        for name, value in asdict(model).items()
-        if not _whole(value, least := {"vocabulary": LEAST_VOCABULARY, "context": 16}.get(name, 1))
+        f"pretrain.model.{name}={value}: expected a whole number of at least {least.get(name, 1)}"
+        for name, value in model.items()
+        if not _whole(value, least.get(name, 1))
     ]
     if problems:
         return problems
-    if model.width % (2 * model.heads):  # rotary positions turn pairs of a head's dimensions
-        problems.append(f"pretrain.model.width={model.width}: expected a multiple of twice heads={model.heads}")
-    if model.heads % model.kv_heads:
-        problems.append(f"pretrain.model.heads={model.heads}: expected a multiple of kv_heads={model.kv_heads}")
+    width, heads, kv_heads = model["width"], model["heads"], model["kv_heads"]
+    if width % (2 * heads):  # rotary positions turn pairs of a head's dimensions
+        problems.append(f"pretrain.model.width={width}: expected a multiple of twice heads={heads}")
+    if heads % kv_heads:
+        problems.append(f"pretrain.model.heads={heads}: expected a multiple of kv_heads={kv_heads}")
     return problems
 
 
-def _block_problems(options: PretrainOptions) -> list[str]:
+def _block_problems(own: Mapping[str, Any], context: Any) -> list[str]:
+    block, repeats, held_out = own["block"], own["repeats"], own["held_out"]
     problems = []
-    context = options.model.context
-    if not _whole(options.block, 16) or (_whole(context, 16) and options.block > context):
-        problems.append(f"pretrain.block={options.block}: expected a whole number from 16 to context={context}")
-    if not _number(options.repeats) or not 0 <= options.repeats <= 1:
-        problems.append(f"pretrain.repeats={options.repeats}: expected a number from 0 to 1")
-    if not _number(options.held_out) or not 0 < options.held_out < 1:
-        problems.append(f"pretrain.held_out={options.held_out}: expected a number between 0 and 1")
+    if not _whole(block, LEAST_BLOCK) or (_whole(context, LEAST_BLOCK) and block > context):
+        problems.append(
+            f"pretrain.block={block}: expected a whole number from {LEAST_BLOCK} to model.context={context}"
+        )
+    if not _number(repeats) or not 0 <= repeats <= 1:
+        problems.append(f"pretrain.repeats={repeats}: expected a number from 0 to 1")
+    if not _number(held_out) or not 0 < held_out < 1:
+        problems.append(f"pretrain.held_out={held_out}: expected a number between 0 and 1")
     return problems
 
 

@@ -67,8 +67,8 @@ def pretrain(
     tokenizer = make_tokenizer(corpus.documents, options.model.vocabulary, options.model.context)
     made = prepare(corpus, tokenizer, options, seed)
     console.print(
-        f"[bold]pre-training[/]: a LLaMA of {made.lm.model.num_parameters():,} weights on "
-        f"{len(made.train):,} blocks of {options.block} tokens",
+        f"[bold]model[/]: a LLaMA of {made.lm.model.num_parameters():,} random weights, a tokenizer of "
+        f"{len(tokenizer):,} tokens; blocks of {options.block}",
         soft_wrap=True,
     )
     record = fit(

@@ -18,7 +18,7 @@ _MARKUP = re.compile(r"``?([^`]+)``?_{0,2}")
 _STRONG = re.compile(r"\*{1,2}(\S(?:[^*\n]*\S)?)\*{1,2}")
 _NOTE = re.compile(r"\s?\[[\w#*]+\]_")  # [1]_, a footnote
 _PLAIN = re.compile(r"[(\"']*[A-Za-z][a-z]*(?:['’-][A-Za-z]?[a-z]+)*[)\"'’]*[.,;:!?]?[)\"']*")
-_ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s+")
+_ITEM = re.compile(r"^\s*(?:[-*+•]|\d+[.)])\s+")
 _FIELD = re.compile(r"[\w*,.` ]+ ?: ?\S.*|[\w*]+ ?:?")  # `name : type` above an indented description
 
 
