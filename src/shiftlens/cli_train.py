@@ -43,6 +43,12 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
             base = pretrain(config["pretrain"], folder, config["trainer"], loggers, console, config["seed"])
             config["model"] = _from_scratch(config["model"], _short(base))
             pair = pair_from_config(config["model"], config["paths"]["cache"])
+        to = _short(folder / "tuned")
+        named = _named(config["model"]["name"])
+        command = next_command(config["model"], named, options, config["tune"]["start"], to)
+        for callback in callbacks:
+            if hasattr(callback, "command"):
+                callback.command = command  # what its report names as the next step
         record = tune(
             pair, config["tune"]["start"], train, held_out, options, folder, config["trainer"], callbacks, loggers,
             console, config["ckpt_path"],
@@ -54,11 +60,9 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     first, kept = record.held_out_loss[:1], dict(record.held_out_loss).get(record.kept)
     if first and kept is not None:
         console.print(f"held-out loss {first[0][1]:.4f} -> {kept:.4f} (step {record.kept} of {record.planned})")
-    to = _short(folder / "tuned")
     console.print(f"the tuned model: {to} ({record.seconds:.0f} s of training)", soft_wrap=True)
     for line in lines:
         console.print(line, soft_wrap=True)
-    command = next_command(config["model"], _named(config["model"]["name"]), options, config["tune"]["start"], to)
     console.print(f"next: {command}", soft_wrap=True, highlight=False, markup=False)
 
 

@@ -22,6 +22,7 @@ from shiftlens.runner import is_main_rank
 from shiftlens.tuning.checkpoints import where_to_resume
 from shiftlens.tuning.examples import Example, examples
 from shiftlens.tuning.fit import TuneRecord, fit, quiet_libraries
+from shiftlens.tuning.lora import plain_model
 from shiftlens.tuning.options import TuneOptions
 from shiftlens.tuning.ranks import whole_weights
 from shiftlens.tuning.save import save_tuned
@@ -85,9 +86,17 @@ def tune(
     )
     weights = whole_weights(lm.model) if record.ranks > 1 else None
     if is_main_rank():
+        _conclude(callbacks, lm, record.kept)
         told = _record(lm, pair, start, train, held_out, options, trainer, record, callbacks)
         save_tuned(lm.model, lm.tokenizer, folder / "tuned", told, pair.role(start).source, weights)
     return record
+
+
+def _conclude(callbacks: Sequence[Callback], lm: LM, kept: int) -> None:
+    """Have callbacks speak of the weights that are kept, where these are not the last ones."""
+    for callback in callbacks:
+        if callable(conclude := getattr(callback, "conclude", None)):
+            conclude(replace(lm, model=plain_model(lm.model)), kept)
 
 
 def _load(pair: Pair, start: str, options: TuneOptions) -> LM:
