@@ -19,12 +19,13 @@ from shiftlens.attribution.engine import Engine
 from shiftlens.attribution.forward import forward
 
 CHUNK = 16
+"""Of the generic path; the engines choose for themselves."""
 
 
 def explain(task: Task, model: PreTrainedModel, mode: str, costs: Callable[[], Costs]) -> Answer:
     """An engine's answer: the one place that knows its signature."""
     sources = range(len(task.ids) - task.response)
-    found = Engine(mode, CHUNK, costs=costs()).explain(model, task.ids, sources, task.response)
+    found = Engine(mode, costs=costs()).explain(model, task.ids, sources, task.response)
     return Answer(found.gradient, "log_probability", found.mode, found.reading.log_probability)
 
 

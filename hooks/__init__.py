@@ -2,5 +2,6 @@
 
 from shiftlens.hooks.embedding import EmbeddingTap
 from shiftlens.hooks.head import HeadTap
+from shiftlens.hooks.stream import StreamTap
 
-__all__ = ["EmbeddingTap", "HeadTap"]
+__all__ = ["EmbeddingTap", "HeadTap", "StreamTap"]

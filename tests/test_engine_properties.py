@@ -17,7 +17,7 @@ from shiftlens.attribution import (
     calibrated,
     cost,
     engine,
-    llama_tangents,
+    llama_layer,
     parse_budget,
 )
 from shiftlens.attribution.attention import plain_attention
@@ -35,8 +35,9 @@ TINY = Identity("m", "f", "", "float64")
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("family", FAMILIES)
 def test_engines_agree_on_random_texts(family, seed, monkeypatch):
-    for module in (attention, llama_tangents):  # texts here are shorter than a block; cut them into some
-        monkeypatch.setattr(module, "_BLOCK", (128, 5)[seed % 2])
+    # Texts here are shorter than a block; cut them into some.
+    monkeypatch.setattr(attention, "_BLOCK", (128, 5)[seed % 2])
+    monkeypatch.setitem(llama_layer.BLOCK, "cpu", (128, 5)[seed % 2])
     rng = np.random.default_rng([FAMILIES.index(family), seed])
     model = tiny(family, seed=seed).requires_grad_(False)
     total = int(rng.integers(4, 40))

@@ -1,4 +1,4 @@
-"""Forward-mode attribution: generic and written-out tangents, against one backward pass per token."""
+"""Both engines, generic and written out, against one backward pass per token."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import torch
 from naive import naive
 from tiny import FAMILIES, VOCAB, tiny
 
-from shiftlens.attribution import forward as engine
-from shiftlens.attribution import llama_tangents
+from shiftlens.attribution import llama_cotangents, llama_layer, llama_tangents
 from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.forward import forward
+from shiftlens.attribution.reverse import reverse
 
 WRITTEN_OUT = {"llama", "llama_biased", "mistral", "qwen2", "qwen3"}
 CASES = [  # total, response, sources, chunk
@@ -18,6 +18,7 @@ CASES = [  # total, response, sources, chunk
     (21, 6, [2, 3, 9, 14, 5], 2),
     (17, 1, [0, 1, 8, 15], 50),  # one response token, the first id of all, chunk above N
     (9, 8, [0], 3),  # everything but one id is response
+    (21, 7, [15, 6, 17, 5], 3),  # response tokens are sources too, and no source is near the start
 ]
 
 
@@ -46,21 +47,21 @@ def truth(model, ids, sources, response):
         return naive(model, ids, sources, response)
 
 
-@pytest.mark.parametrize("generic", [True, False])
+@pytest.mark.parametrize("written_out", [True, False])
+@pytest.mark.parametrize("engine", [forward, reverse])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_exact_in_float64(family, generic, ids, monkeypatch):
+def test_exact_in_float64(family, engine, written_out, ids, monkeypatch):
     model = tiny(family)
-    if generic:
-        monkeypatch.setattr(engine, "takes", lambda *_: False)
-    elif family not in WRITTEN_OUT:
+    if written_out and family not in WRITTEN_OUT:
         pytest.skip("the generic path is the only one")
-    # Smaller than the texts, so that parts start at different sources and attention has several blocks.
-    monkeypatch.setattr(llama_tangents, "_PART", 2)
-    monkeypatch.setattr(llama_tangents, "_BLOCK", 4)
+    # Smaller than the texts, so that parts differ in their places and attention has several blocks.
+    for module in (llama_tangents, llama_cotangents):
+        monkeypatch.setattr(module, "PART", 2)
+    monkeypatch.setitem(llama_layer.BLOCK, "cpu", 4)
     for total, response, sources, chunk in CASES:
         at = torch.tensor(sources)
         want, want_logp = truth(model, ids[:total], at, response)
-        got, (logp, _) = forward(model, ids[:total], at, response, chunk)
+        got, (logp, _) = engine(model, ids[:total], at, response, chunk, written_out=written_out)
         assert got.dtype == logp.dtype == torch.float64
         if family != "mistral_sliding" or total < 17:  # there, far sources have no influence at all
             assert want.abs().amax(0).min() > 0
@@ -69,22 +70,23 @@ def test_exact_in_float64(family, generic, ids, monkeypatch):
         assert (logp - want_logp).abs().max() < 1e-12
 
 
-def test_written_out_tangents_are_taken_where_they_hold():
-    assert {family for family in FAMILIES if llama_tangents.takes(tiny(family), 30)} == WRITTEN_OUT
+def test_written_out_layers_are_taken_where_they_hold():
+    assert {family for family in FAMILIES if llama_layer.takes(tiny(family), 30)} == WRITTEN_OUT
     sliding = tiny("mistral_sliding")  # a window of 6
-    assert llama_tangents.takes(sliding, 6)
-    assert not llama_tangents.takes(sliding, 7)
+    assert llama_layer.takes(sliding, 6)
+    assert not llama_layer.takes(sliding, 7)
     adapted = tiny("llama")
     layer = adapted.model.layers[1].mlp
     layer.up_proj = torch.nn.Sequential(layer.up_proj)
-    assert not llama_tangents.takes(adapted, 6)
+    assert not llama_layer.takes(adapted, 6)
 
 
 def test_window_that_is_just_long_enough(ids):
     """At 6 ids a window of 6 hides nothing, and the written-out path must agree with the masked model."""
     model, at = tiny("mistral_sliding"), torch.tensor([0, 2])
     want, _ = truth(model, ids[:6], at, 2)
-    assert off(forward(model, ids[:6], at, 2, 4)[0], want) < 1e-9
+    for engine in (forward, reverse):
+        assert off(engine(model, ids[:6], at, 2, 4)[0], want) < 1e-9
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
@@ -118,7 +120,7 @@ def test_half_precision_gives_float32_near_the_truth(family, ids):
     at = torch.tensor([2, 3, 9, 14])
     want, _ = truth(tiny(family, torch.float32), ids, at, 6)
     half = tiny(family, torch.bfloat16)
-    assert not llama_tangents.takes(half, len(ids))  # it would lose a digit more
+    assert not llama_layer.takes(half, len(ids))  # it would lose a digit more
     got, (logp, _) = forward(half, ids, at, 6, 3)
     assert got.dtype == logp.dtype == torch.float32
     assert off(got, want) < 0.12

@@ -17,7 +17,7 @@ from filelock import FileLock
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.forward import forward
-from shiftlens.attribution.llama_tangents import takes
+from shiftlens.attribution.llama_layer import takes
 from shiftlens.attribution.reverse import reverse
 from shiftlens.models.identity import digest
 
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 REFUSALS = (RuntimeError, ValueError, AttributeError, TypeError, IndexError)
 """What transformations of a model that was not written for them raise; out of memory is told apart."""
+_ENGINES = 2  # raised where an engine's speed changes, so that machines are measured again
 _SMALL, _LARGE = 24, 72  # tokens of the two texts that are timed: a third each of template, prompt and response
 
 
@@ -47,8 +48,8 @@ class Costs:
     measured: bool = False
 
 
-UNMEASURED = Costs(forward_row=1.0, reverse_row=1.4)
-"""The ratio on 2 CPU cores, float32, 135M parameters; used until a machine is measured."""
+UNMEASURED = Costs(forward_row=1.0, reverse_row=1.0)
+"""LLaMA-type layers on a CPU core, float32, 135M parameters; used until a machine is measured."""
 
 
 def token_rows(mode: str, sources: Sequence[int], total: int, response: int) -> int:
@@ -133,6 +134,7 @@ def _machine(model: PreTrainedModel) -> str:
             "dtype": [str(model.dtype), torch.backends.cuda.matmul.allow_tf32],
             "torch": torch.__version__,
             "written_out": takes(model, _LARGE),
+            "engines": _ENGINES,
         }
     )
 

@@ -15,8 +15,16 @@ from transformers import PreTrainedModel
 from shiftlens.attribution.attention import check_plain
 from shiftlens.attribution.cost import REFUSALS, UNMEASURED, Costs, cheaper
 from shiftlens.attribution.forward import forward
-from shiftlens.attribution.llama_tangents import takes
-from shiftlens.attribution.memory import MOST, Need, budget_bytes, halving, is_out_of_memory, need
+from shiftlens.attribution.llama_layer import takes
+from shiftlens.attribution.memory import (
+    MOST,
+    MOST_WRITTEN_OUT,
+    Need,
+    budget_bytes,
+    halving,
+    is_out_of_memory,
+    need,
+)
 from shiftlens.attribution.naive import naive
 from shiftlens.attribution.reverse import reverse
 from shiftlens.attribution.targets import TARGETS, Reading, stored
@@ -151,6 +159,8 @@ class Engine:
         if chunk is None:
             bytes_needed = self._need(mode, model, len(input_ids), response)
             most = MOST.get(model.device.type, MOST["cpu"])
+            if takes(model, len(input_ids)):
+                most = MOST_WRITTEN_OUT
             chunk = bytes_needed.chunk(budget_bytes(self.memory_budget, model), most)
         ids, places = torch.tensor(input_ids), torch.tensor(sources, dtype=torch.long)
         gradient, reading = halving(

@@ -8,37 +8,16 @@ columns. Prompts are mostly shorter than responses, and the tangents need no gra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.llama_tangents import llama_tangents, takes
-from shiftlens.attribution.targets import Reading, at_logits
-from shiftlens.hooks import EmbeddingTap, HeadTap
-
-
-@dataclass(frozen=True)
-class Primal:
-    """What one ordinary pass over the ids (all but the last) leaves for the tangents.
-
-    Args:
-        embeddings: [length, width] input embeddings E.
-        gradient: [response, hidden] d f_m / d h at the position that predicts y_m, h being what
-            enters the output layer.
-        reading: how the response is read.
-        keys: per layer [1, heads, length, head] keys as cached, after any rotation.
-        values: per layer [1, heads, length, head] values.
-    """
-
-    embeddings: Float[Tensor, "length width"]
-    gradient: Float[Tensor, "response hidden"]
-    reading: Reading
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
+from shiftlens.attribution.llama_layer import takes
+from shiftlens.attribution.llama_tangents import llama_tangents
+from shiftlens.attribution.primal import Primal, primal_pass
+from shiftlens.attribution.targets import Reading
 
 
 def forward(
@@ -91,7 +70,7 @@ def forward(
 
     ids = input_ids.to(model.get_input_embeddings().weight.device)
     with plain_attention(model), torch.no_grad():
-        primal = _primal(model, ids, response, target)
+        primal = primal_pass(model, ids, response, target)
         tangents = llama_tangents if written_out and takes(model, len(ids)) else _tangents
         A = primal.reading.log_probability.new_zeros(len(sources), response)
         # Sorted, a chunk's tangents are all zero before its first source: what lies before is constant.
@@ -100,21 +79,6 @@ def forward(
             at_head = primal.gradient[-moved.shape[1] :]
             A[rows.to(A.device), -moved.shape[1] :] = (moved.to(A) * at_head.to(A)).sum(-1)
     return A, primal.reading
-
-
-def _primal(model: PreTrainedModel, ids: Int[Tensor, " total"], response: int, target: str) -> Primal:
-    """One pass over all ids but the last, and one backward pass through the output layer alone."""
-    # Made without the configuration, so that sliding layers keep every key; masks still apply the window.
-    cache = DynamicCache()
-    with torch.no_grad(), EmbeddingTap(model) as embedding, HeadTap(model) as head:
-        logits = model(ids[None, :-1], past_key_values=cache, use_cache=True, logits_to_keep=response).logits[0]
-        at_output, reading = at_logits(logits, ids[-response:].to(logits.device), target)
-        assert embedding.embedding is not None
-        assert head.leaf is not None
-        # The head acts on each position alone, so one backward pass gives every g_m.
-        (gradient,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))
-    keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
-    return Primal(embedding.embedding[0].detach(), gradient[0], reading, keys, values)
 
 
 def _tangents(model: PreTrainedModel, primal: Primal, sources: list[int]) -> Float[Tensor, "chunk after hidden"]:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 MOST = {"cpu": 16, "cuda": 64}
 """Derivatives at once where memory allows more: beyond, nothing gets faster."""
+MOST_WRITTEN_OUT = 1024
+"""The same where layers are written out: derivatives pass in parts, and a chunk costs an ordinary pass."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -82,7 +84,8 @@ class Need:
 def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, response: int, written_out: bool) -> Need:
     """What an engine holds in memory for one text, from the shapes alone.
 
-    Reverse keeps the graph of all layers; forward keeps no graph, and per tangent one layer's values. The
+    Generic reverse keeps the graph of all layers; written-out reverse keeps what entered them, and forward
+    neither. Per derivative one layer's values are held, or, written out, those of 8 derivatives in all. The
     counts of live arrays are read off the code and checked against measured peaks in ``docs/performance.md``.
 
     Args:
@@ -91,7 +94,7 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
         mode: ``forward`` or ``reverse``.
         total: number of ids.
         response: number of response tokens.
-        written_out: whether forward takes the written-out tangents.
+        written_out: whether the layers are written out, see :mod:`shiftlens.attribution.llama_layer`.
 
     Example:
         >>> from transformers import LlamaConfig
@@ -106,12 +109,13 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
     stream, hidden, maps = total * width * itemsize, total * inner * itemsize, heads * total * total
     # Logits, their exponentials and their gradient are dense in the vocabulary, at least float32.
     head = 6 * config.vocab_size * wide
-    if mode == "reverse":
+    if mode == "reverse" and not written_out:
         graph = layers * (12 * stream + 4 * hidden + maps * (itemsize + wide))
         return Need(graph, 8 * stream + 4 * hidden + 2 * maps * (itemsize + wide) + head)
     cache = 2 * layers * stream + head * response
-    if written_out:  # parts of 8 tangents pass through a layer one after the other
-        return Need(cache + 8 * (8 * stream + 3 * hidden) + 2 * maps * itemsize, 2 * stream)
+    if written_out:  # parts of 8 derivatives pass through a layer one after the other
+        kept = 2 * layers * stream if mode == "reverse" else 0
+        return Need(cache + kept + 8 * (8 * stream + 3 * hidden) + 2 * maps * itemsize, 2 * stream)
     return Need(cache, 10 * stream + 5 * hidden + 2 * maps * (itemsize + wide))
 
 

@@ -8,6 +8,9 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.attention import plain_attention
+from shiftlens.attribution.llama_cotangents import entrances, llama_cotangents
+from shiftlens.attribution.llama_layer import takes
+from shiftlens.attribution.primal import primal_pass
 from shiftlens.attribution.targets import Reading, at_logits
 from shiftlens.hooks import EmbeddingTap, HeadTap
 
@@ -19,13 +22,16 @@ def reverse(
     response: int,
     chunk: int,
     target: str = "log_probability",
+    *,
+    written_out: bool = True,
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
     """``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` for all sources and response tokens.
 
-    One teacher-forced forward pass per chunk, cut at the chunk's last token (later tokens have no
-    influence), then one batched vector-Jacobian product. What enters the product is
-    ``d f / d h`` at the output layer's input h, which one backward through the head gives for
-    the whole chunk; each is scaled to a largest entry of 1 on the way, so that none underflows in half precision.
+    What enters the body is ``d f / d h`` at the output layer's input h, which one backward through the head
+    gives for many response tokens. For LLaMA-type layers one ordinary pass serves all chunks, and the way back is
+    written out. For every other family there is one teacher-forced pass per chunk, cut at the
+    chunk's last token (later tokens have no influence), then one batched vector-Jacobian product, in which
+    each token's gradient is scaled to a largest entry of 1, so that none underflows in half precision.
 
     Args:
         model: causal language model with frozen parameters.
@@ -34,6 +40,7 @@ def reverse(
         response: number of response tokens M, at least 1.
         chunk: response tokens per backward pass; bounds the memory.
         target: f, see :func:`shiftlens.attribution.targets.at_logits`.
+        written_out: take the written-out way back where the model allows it; without, the generic one.
 
     Returns:
         A [prompt, response] and how the model reads the response, on the CPU, at least float32.
@@ -46,6 +53,8 @@ def reverse(
         >>> A.shape, reading.rank.shape
         (torch.Size([2, 2]), torch.Size([2]))
     """
+    if written_out and takes(model, len(input_ids)):
+        return _written_out(model, input_ids, sources, response, chunk, target)
     first = len(input_ids) - response
     columns, readings = [], []
     with torch.enable_grad(), plain_attention(model):
@@ -55,6 +64,26 @@ def reverse(
             columns.append(A.cpu())
             readings.append([values.cpu() for values in reading])
     return torch.cat(columns, dim=1), Reading(*map(torch.cat, zip(*readings, strict=True)))
+
+
+def _written_out(
+    model: PreTrainedModel,
+    input_ids: Int[Tensor, " total"],
+    sources: Int[Tensor, " prompt"],
+    response: int,
+    chunk: int,
+    target: str,
+) -> tuple[Float[Tensor, "prompt response"], Reading]:
+    start = min(sources.tolist(), default=0)
+    with plain_attention(model), torch.no_grad():
+        primal = primal_pass(model, input_ids.to(model.device), response, target, entrances(model))
+        own, places = primal.embeddings[sources], (sources - start).to(model.device)
+        A = own.new_zeros(len(sources), response)
+        # No source can move a response token that is predicted before the first of them.
+        for columns in torch.arange(max(start + 1 - len(input_ids) + response, 0), response).split(chunk):
+            moved = llama_cotangents(model, primal, start, columns.tolist()).index_select(1, places)
+            A[:, columns] = torch.einsum("mnd,nd->nm", moved, own)
+    return A.cpu(), Reading(*(values.cpu() for values in primal.reading))
 
 
 def _chunk(

@@ -1,0 +1,47 @@
+"""Capture what enters some modules of a model, in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+class StreamTap:
+    """Keep what enters each of some modules, such as the layers of a model and its last norm.
+
+    Args:
+        modules: the modules; each must be called with the stream as its first positional argument.
+
+    Attributes:
+        streams: what entered each module in the last pass, detached, in the order of the calls.
+
+    Example:
+        >>> import torch
+        >>> double = nn.Linear(2, 2)
+        >>> with StreamTap([double]) as tap:
+        ...     _ = double(torch.ones(1, 3, 2))
+        >>> tap.streams[0].shape
+        torch.Size([1, 3, 2])
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self._modules = modules
+        self._handles: list[RemovableHandle] = []
+        self.streams: list[Float[Tensor, "batch total width"]] = []
+
+    def __enter__(self) -> StreamTap:
+        self._handles = [module.register_forward_pre_hook(self._capture) for module in self._modules]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def _capture(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        self.streams.append(args[0].detach())
