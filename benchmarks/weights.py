@@ -2,8 +2,9 @@
 
 ``python benchmarks/weights.py [--quick]``
 
-Every contender runs once per round, in turn, in one process; times are medians over rounds. Results are
-compared before times: where they disagree, no ratio is printed and the exit code is 1.
+Every contender runs once per round, in turn, in one process; every other round goes the other way round. Times
+are medians over rounds, and so are ratios, each of two times of one round: a machine that is busy for a while is
+busy for both. Results are compared before times: where they disagree, no ratio is printed and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,21 +33,34 @@ SEPARATED = 5e-4
 """Gap to both neighbours, over the largest variance, from which a direction is well determined in float32."""
 
 
+SMALL = [(512, 128, 100), (1536, 576, 300), (2048, 512, 300), (3072, 768, 300), (4608, 1152, 300)]
+"""Rows, width and components of layers that may not take longer than scikit-learn's; the second is SmolLM2's."""
+SMALL_ROUNDS = 9
+
+
 @dataclass(frozen=True)
 class Timing:
-    seconds: Mapping[str, float]
+    times: Mapping[str, Sequence[float]]
     results: Mapping[str, Any]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        return {name: float(np.median(times)) for name, times in self.times.items()}
+
+    def ratio(self, name: str, to: str) -> float:
+        return float(np.median(np.divide(self.times[name], self.times[to])))
 
 
 def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> Timing:
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     results = {}
-    for _ in range(rounds):
-        for name, run in contenders.items():
+    for number in range(rounds):
+        names = list(contenders)[:: -1 if number % 2 else 1]
+        for name in names:
             start = time.perf_counter()
-            results[name] = run()
-            seconds[name].append(time.perf_counter() - start)
-    return Timing({name: float(np.median(times)) for name, times in seconds.items()}, results)
+            results[name] = contenders[name]()
+            times[name].append(time.perf_counter() - start)
+    return Timing(times, results)
 
 
 def random_matrix(rows: int, width: int) -> torch.Tensor:
@@ -71,16 +85,18 @@ def disagreement(ours: Any, library: PCA) -> str:
     return f"equal: variance {error:.0e}, least |cos| of {lone.sum()} separated {cosine.min(initial=1.0):.6f}"
 
 
-def components(table: Table, name: str, rows: torch.Tensor, k: int, rounds: int, with_svd: bool) -> bool:
+def components(table: Table, name: str, rows: torch.Tensor, k: int, rounds: int, further: bool) -> bool:
     values = rows.numpy()
     contenders: dict[str, Callable[[], Any]] = {
         "ours": lambda: principal_components(rows, k),
         "covariance_eigh": lambda: PCA(k, svd_solver="covariance_eigh").fit(values),
-        "own covariance alone": lambda: covariance(rows),
-        "full product alone": lambda: rows.T @ rows,
     }
-    if with_svd:
-        contenders["full SVD"] = lambda: PCA(k, svd_solver="full").fit(values)
+    if further:
+        contenders |= {
+            "own covariance alone": lambda: covariance(rows),
+            "full product alone": lambda: rows.T @ rows,
+            "full SVD": lambda: PCA(k, svd_solver="full").fit(values),
+        }
     timing = in_turn(contenders, rounds)
     verdict = disagreement(timing.results["ours"], timing.results["covariance_eigh"])
     add(table, f"{name}, {len(rows)} x {rows.shape[1]}, top {k}", timing, "ours", verdict)
@@ -89,8 +105,8 @@ def components(table: Table, name: str, rows: torch.Tensor, k: int, rounds: int,
 
 def add(table: Table, what: str, timing: Timing, ours: str, verdict: str) -> None:
     for name, seconds in timing.seconds.items():
-        ratio = f"{seconds / timing.seconds[ours]:.2f}" if verdict.startswith("equal") else ""
-        table.add_row(what, name, f"{seconds:.3f}", ratio, verdict if name == ours else "")
+        ratio = f"{timing.ratio(name, ours):.2f}" if verdict.startswith("equal") else ""
+        table.add_row(what, name, f"{seconds:.4f}", ratio, verdict if name == ours else "")
         what = ""
     table.add_section()
 
@@ -156,12 +172,15 @@ def run(options: argparse.Namespace) -> int:
     table = Table("what", "contender", "seconds", "over ours", "results", title=title)
     agreed = []
     if options.only != "pairs":
-        shapes = [(1536, 576, 300), (2400, 2048, 40) if options.quick else (11008, 4096, 300)]
+        rows, width, k = (2400, 2048, 40) if options.quick else (11008, 4096, 300)
         for name, matrix in (("random", random_matrix), ("planted", planted_matrix)):
-            for rows, width, k in shapes:
-                rounds = options.rounds if width > 1000 else 3 * options.rounds
-                agreed.append(components(table, name, matrix(rows, width), k, rounds, name == "random"))
-    if options.only != "components":
+            agreed += [
+                components(table, name, matrix(*shape), top, SMALL_ROUNDS, False)
+                for *shape, top in SMALL[: 2 if options.quick else None]
+            ]
+            if options.only != "small":
+                agreed.append(components(table, name, matrix(rows, width), k, options.rounds, name == "random"))
+    if options.only in (None, "pairs"):
         shape = (2, 2000, 256, 32, 50) if options.quick else (4, 20_000, 4096, 128, 100)
         agreed.append(pairs(table, *shape, options.rounds))
     Console(width=150).print(table)
@@ -173,7 +192,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small shapes: do all agree?")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["components", "pairs"], help="run one part")
+    parser.add_argument("--only", choices=["small", "components", "pairs"], help="run one part")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with threadpool_limits(options.threads):

@@ -11,8 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.linalg
 import torch
 from jaxtyping import Float
+from scipy.linalg import blas
 from torch import Tensor, linalg
 
 BLOCK = 32
@@ -66,15 +68,14 @@ def principal_components(rows: Float[Tensor, "rows width"], k: int, method: str 
         )
     if method not in ("auto", "full", "lanczos"):
         raise ValueError(f"method must be auto, full or lanczos, got {method}")
-    C = covariance(rows)
+    iterate = method == "lanczos" or (method == "auto" and width >= max(10 * k, 2048))
+    C = covariance(rows) if iterate else _lower_covariance(rows)
     total = float(C.diagonal().sum(dtype=torch.float64))
     if not np.isfinite(total):
         raise ValueError(
             f"the matrix of {count} x {width} has entries that are not finite, or too large to square"
         )
-    pairs = None
-    if total > 0 and (method == "lanczos" or (method == "auto" and width >= max(10 * k, 2048))):
-        pairs = _lanczos(C, k)
+    pairs = _lanczos(C, k) if iterate and total > 0 else None
     variance, vectors = _full(C, k) if pairs is None else pairs
     variance = variance.clamp(min=0)
     components = vectors.T.contiguous()
@@ -93,19 +94,35 @@ def covariance(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "width width"
         >>> covariance(torch.tensor([[0.0, 1.0], [2.0, 1.0]])).tolist()
         [[2.0, 0.0], [0.0, 0.0]]
     """
+    C = _lower_covariance(rows)
+    if C.device.type == "cpu":
+        C += C.tril(-1).T
+    return C
+
+
+def _lower_covariance(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "width width"]:
+    """The same with, on a CPU, the upper triangle left at 0: there half of the product is enough.
+
+    The mean is taken in float64, so that equal rows leave exactly nothing. All is done by scipy, as the
+    decomposition is: threads of one library do not wait for those of another.
+    """
     rows = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
-    # The mean in float64, so that equal rows leave exactly nothing.
-    centred = rows - rows.mean(dim=0, dtype=torch.float64).to(rows)
-    if centred.device.type == "cpu":  # numpy sees a matrix times its own transpose and computes one half of it
-        values = centred.numpy()
-        product = torch.from_numpy(values.T @ values)
-    else:
-        product = centred.T @ centred
-    return product.div_(len(rows) - 1)
+    if rows.device.type != "cpu":
+        centred = rows - rows.mean(dim=0, dtype=torch.float64).to(rows)
+        return (centred.T @ centred).div_(len(rows) - 1)
+    values = rows.numpy()
+    values = values - values.mean(axis=0, dtype=np.float64).astype(values.dtype)
+    syrk = blas.get_blas_funcs("syrk", (values,))
+    return torch.from_numpy(syrk(1 / (len(values) - 1), values.T, lower=1))
 
 
 def _full(C: Float[Tensor, "width width"], k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "width k"]]:
-    values, vectors = linalg.eigh(C)
+    """Top-k eigenpairs from the whole decomposition of a matrix, of which the lower triangle is read."""
+    if C.device.type == "cpu":
+        found = scipy.linalg.eigh(C.numpy(), driver="evd", overwrite_a=True, check_finite=False)
+        values, vectors = map(torch.from_numpy, found)
+    else:
+        values, vectors = linalg.eigh(C)
     return values.flip(0)[:k], vectors.flip(1)[:, :k]
 
 
