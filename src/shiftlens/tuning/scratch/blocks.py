@@ -48,9 +48,9 @@ def blocks(
         documents: the text; each begins with the tokenizer's begin token and ends with its end token.
         tokenizer: the tokenizer.
         length: tokens of a block; the rest of the stream that fills none is dropped.
-        repeats: share of the blocks whose second half says again what the first half says, from a place drawn at
-            random. Prose alone hardly teaches a small model to copy, and most instructions ask for that.
-        seed: of which blocks these are, and where.
+        repeats: share of the blocks that say every passage twice, and so only half of their text. Prose alone
+            hardly teaches a small model to copy, and most instructions ask for that.
+        seed: of which blocks these are, and of the lengths of passages.
 
     Returns:
         Blocks in the order of the text.
@@ -62,12 +62,15 @@ def blocks(
         stream += [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
     whole = [tuple(stream[start : start + length]) for start in range(0, len(stream) - length + 1, length)]
     draw = random.Random(seed)
-    return [Example(_repeating(ids, draw) if draw.random() < repeats else ids, prompt=0) for ids in whole]
+    return [Example(_twice(ids, draw) if draw.random() < repeats else ids, prompt=0) for ids in whole]
 
 
-def _repeating(ids: tuple[int, ...], draw: random.Random) -> tuple[int, ...]:
-    """A block that says the same passage again and again; the passage is 8 tokens to half the block long."""
-    size = draw.randint(min(8, len(ids) // 2), len(ids) // 2)
-    start = draw.randrange(len(ids) - size + 1)
-    passage = ids[start : start + size]
-    return (ids[:start] + passage * (len(ids) // size + 1))[: len(ids)]
+def _twice(ids: tuple[int, ...], draw: random.Random) -> tuple[int, ...]:
+    """A block that says every passage of the text, 4 to 24 tokens long, two times."""
+    said: list[int] = []
+    place = 0
+    while len(said) < len(ids):
+        size = draw.randint(4, 24)
+        said += ids[place : place + size] * 2
+        place += size
+    return tuple(said[: len(ids)])

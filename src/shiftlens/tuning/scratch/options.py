@@ -12,7 +12,7 @@ from shiftlens.tuning.scratch.text import PACKAGES
 from shiftlens.tuning.scratch.tokenizer import LEAST_VOCABULARY
 
 LEAST_BLOCK = 16
-"""Tokens; a passage of 8 has to fit twice."""
+"""Tokens; less is hardly a text."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PretrainOptions:
         text: what is read.
         model: what is made.
         block: tokens of one training example.
-        repeats: share of the blocks that repeat themselves, see :func:`shiftlens.tuning.scratch.blocks.blocks`.
+        repeats: share of the blocks that say everything twice, see :func:`shiftlens.tuning.scratch.blocks.blocks`.
         held_out: share of the text set apart to measure the loss on.
         training: how it is trained.
     """
