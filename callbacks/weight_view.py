@@ -99,7 +99,9 @@ class WeightView(View):
     def store(self, identity: Identity) -> LayerStore:
         """Where the results of a model are."""
         words = hashlib.sha256("\n".join(self.lexicon.words.words).encode()).hexdigest()
-        return LayerStore(self.cache, identity, self.kind, {"words": words, **self.settings()})
+        # Equal weights may come with another tokenizer, which makes other embeddings of the same words.
+        settings = {"words": words, "tokenizer": identity.tokenizer, **self.settings()}
+        return LayerStore(self.cache, identity, self.kind, settings)
 
     def missing(self, identity: Identity) -> bool:
         """Whether a layer of a model has not been looked at with these settings.

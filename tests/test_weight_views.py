@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
+import shutil
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -36,7 +38,7 @@ from shiftlens.models.loading import LM
 from shiftlens.weights import LayerConcepts
 from shiftlens.weights import model as whole
 from shiftlens.weights.model import ModelConcepts
-from shiftlens.words import Words, read_words
+from shiftlens.words import Words, read_words, word_tokens
 
 
 @pytest.fixture(scope="module")
@@ -187,8 +189,24 @@ def test_a_model_is_looked_at_once(make, core, changed, lms, words, tmp_path, mo
     for settings in changed:
         assert make(words, tmp_path, **settings).missing(lm.identity)
     assert make({**words, "size": 40}, tmp_path).missing(lm.identity)
-    for field in ("fingerprint", "dtype"):
+    for field in ("fingerprint", "dtype", "tokenizer"):
         assert make(words, tmp_path).missing(dataclasses.replace(lm.identity, **{field: "other"}))
+
+
+def test_equal_weights_with_another_tokenizer_are_looked_at_again(pair, lms, words, tmp_path):
+    shutil.copytree(pair[0], tmp_path / "copy")
+    file = tmp_path / "copy" / "tokenizer.json"
+    core = json.loads(file.read_text())
+    core["model"]["merges"] = core["model"]["merges"][::2]
+    file.write_text(json.dumps(core))
+    lm, other = lms["base"], sl.load(str(tmp_path / "copy"))
+    assert word_tokens(other.tokenizer, ["please"]) != word_tokens(lm.tokenizer, ["please"])
+    assert other.identity.hash == lm.identity.hash
+    for make in (concepts_view, pairs_view):
+        make(words, tmp_path).look(lm)
+        view = make(words, tmp_path)
+        assert view.missing(other.identity) and not view.missing(lm.identity)
+        assert not make(words, tmp_path).missing(sl.load(str(pair[0])).identity)
 
 
 def test_other_word_vectors_are_other_pairs_but_the_same_concepts(lms, words, files, tmp_path):

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-_WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
+WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
+TOKENIZER = (
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.*", "merges.txt",
+)  # fmt: skip
+"""Files that decide how a text is cut into tokens."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +25,15 @@ class Identity:
         fingerprint: SHA-256 over the weights and configuration files, base and adapter included.
         revision: hub revision asked for, ``""`` where there is none; for people, not part of the hash.
         dtype: the floating-point type the model is computed in.
+        tokenizer: SHA-256 over the tokenizer's files, ``""`` if not known. Not part of the hash: attributions are
+            kept by token ids. What is kept by words must ask for it.
     """
 
     source: str
     fingerprint: str
     revision: str
     dtype: str
+    tokenizer: str = ""
 
     @property
     def hash(self) -> str:
@@ -61,7 +70,7 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def fingerprint(folder: Path, cache: Path) -> str:
+def fingerprint(folder: Path, cache: Path, patterns: Sequence[str] = WEIGHTS) -> str:
     """SHA-256 over the weights and configuration files of a model folder.
 
     Hashing 14 GB takes half a minute, so each file's hash is remembered by path, size and
@@ -70,11 +79,12 @@ def fingerprint(folder: Path, cache: Path) -> str:
     Args:
         folder: a Hugging Face model or adapter folder.
         cache: folder for the remembered hashes.
+        patterns: which files; :data:`TOKENIZER` for those of its tokenizer.
 
     Returns:
         64 hex digits.
     """
-    files = sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
+    files = sorted(path for pattern in patterns for path in folder.glob(pattern))
     parts = [(path.name, _remembered_sha256(path.resolve(), cache)) for path in files]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 

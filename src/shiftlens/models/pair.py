@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftlens.errors import ConfigError, SourceError
-from shiftlens.models.identity import Identity, fingerprint
+from shiftlens.models.identity import TOKENIZER, Identity, fingerprint
 from shiftlens.models.sources import Resolved, resolve
 
 DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16", "float64")
@@ -148,7 +148,8 @@ def identify(spec: RoleSpec, layers: Layers, cache: Path) -> Identity:
     prints = [(layer.kind, fingerprint(layer.folder, cache)) for layer in (layers.model, *layers.on_top)]
     whole = prints[0][1] if len(prints) == 1 else hashlib.sha256(repr(prints).encode()).hexdigest()
     source = spec.source + (f" + {spec.adapter}" if spec.adapter else "")
-    return Identity(source, whole, spec.revision or "", spec.resolved_dtype)
+    tokenizer = fingerprint(layers.tokenizer, cache, TOKENIZER)
+    return Identity(source, whole, spec.revision or "", spec.resolved_dtype, tokenizer)
 
 
 def find_pair(pair: Pair, roles: Sequence[str] = ("base", "tuned")) -> dict[str, Layers]:
