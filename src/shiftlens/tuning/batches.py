@@ -75,6 +75,11 @@ def _targets(some: Sequence[Example], starts: Sequence[int]) -> tuple[Tensor, Te
     return torch.tensor(at, dtype=torch.long), torch.tensor(targets, dtype=torch.long)
 
 
+def _unread(example: Example) -> Example:
+    """An example without loss, for a rank without work: the others wait for it in every pass."""
+    return Example(example.ids, prompt=len(example.ids))
+
+
 class TrainBatches:
     """This rank's micro-batches of a whole run, in order; one that is resumed begins where it was left.
 
@@ -106,11 +111,9 @@ class TrainBatches:
         self._done = 0  # another pass over the loader begins anew
 
     def _batch(self, step: Step, micro: tuple[tuple[int, ...], ...], number: int) -> Batch:
-        chosen = [self.some[index] for index in micro[self.rank]]
-        # Other ranks wait for a gradient of every micro-batch: one without examples gives zeros.
-        use = chosen or [self.some[step.indices[0]]]
-        batch = packed(use) if self.pack else padded(use)
-        batch.share = len(step.shares) * len(micro) / max(step.targets, 1) if chosen else 0.0
+        chosen = [self.some[index] for index in micro[self.rank]] or [_unread(self.some[step.indices[0]])]
+        batch = packed(chosen) if self.pack else padded(chosen)
+        batch.share = len(step.shares) * len(micro) / max(step.targets, 1)
         batch.number = number * len(micro) + self.rank
         return batch
 
@@ -123,8 +126,8 @@ class TrainBatches:
         self._done = int(state["done"])
 
 
-def held_out_batches(some: Sequence[Example], size: int, rank: int = 0, ranks: int = 1) -> list[Batch | None]:
-    """This rank's share of the held-out examples, by length; ranks get equally many, of which some may be none.
+def held_out_batches(some: Sequence[Example], size: int, rank: int = 0, ranks: int = 1) -> list[Batch]:
+    """This rank's share of the held-out examples, by length; ranks get equally many, the last may be without loss.
 
     Args:
         some: the examples.
@@ -134,5 +137,5 @@ def held_out_batches(some: Sequence[Example], size: int, rank: int = 0, ranks: i
     """
     order = sorted(some, key=lambda example: len(example.ids))
     groups = [order[start : start + size] for start in range(0, len(order), size)]
-    groups += [[]] * (-len(groups) % ranks)
-    return [padded(group) if group else None for group in groups[rank::ranks]]
+    groups += [[_unread(order[0])]] * (-len(groups) % ranks)
+    return [padded(group) for group in groups[rank::ranks]]

@@ -130,7 +130,9 @@ def fit(
     plan(train, options, runner.world_size)  # refuses too many ranks
     if options.lr_find and ckpt_path is None:
         _find_rate(module, trainer, runner.world_size, planned, console)
-    what, unit = ("tuning", "dialogues") if any(one.prompt for one in train) else ("pre-training", "blocks of text")
+    what, unit = (
+        ("tuning", "dialogues") if any(one.prompt for one in train) else ("pre-training", "blocks of text")
+    )
     console.print(
         f"[bold]{what}[/]: {len(train)} {unit}, {planned} steps of {options.batch}, "
         f"{count:,} trained weights of {sum(w.numel() for w in module.model.parameters()):,}"
@@ -209,6 +211,7 @@ def quiet_libraries() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     for noise in (
         ".*does not have many workers.*",
+        ".*sync_dist=True.*",
         ".*is_gradient_checkpointing.*",
         ".*treespec, LeafSpec.*",
         ".*Checkpoint directory .* exists and is not empty.*",

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -90,7 +91,7 @@ class TuningModule(LightningModule):
 
     # Data
 
-    @property
+    @cached_property
     def steps(self) -> tuple[Step, ...]:
         """The plan of the whole run."""
         return plan(self.train_examples, self.options, self.trainer.world_size)
@@ -150,11 +151,11 @@ class TuningModule(LightningModule):
         self._record(self.global_step + 1, LOSS, value)
         self._curves(self.global_step + 1, {"train/rate": optimizer.param_groups[0]["lr"]})
 
-    def validation_step(self, batch: Batch | None, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Sum the losses; the mean is taken over all ranks' tokens."""
-        if batch is not None:
-            losses = token_losses(self.model, batch)
-            self._sums.append(torch.stack([losses.sum().double(), losses.new_tensor(len(losses)).double()]))
+        losses = token_losses(self.model, batch)
+        wide = torch.float32 if losses.device.type == "mps" else torch.float64
+        self._sums.append(torch.stack([losses.sum(), losses.new_tensor(len(losses))]).to(wide))
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean held-out loss per token."""
@@ -163,8 +164,7 @@ class TuningModule(LightningModule):
         self.log(HELD_OUT, value, logger=False)  # for callbacks that watch it
 
     def _held_out(self) -> float:
-        zero = torch.zeros(2, dtype=torch.float64, device=self.device)
-        both = self.trainer.strategy.reduce(sum(self._sums, zero), reduce_op="sum")
+        both = self.trainer.strategy.reduce(torch.stack(self._sums).sum(0), reduce_op="sum")
         self._sums.clear()
         return float(both[0] / both[1])
 
@@ -175,8 +175,7 @@ class TuningModule(LightningModule):
             return
         self.eval()
         for batch in self.val_dataloader():
-            if batch is not None:
-                batch = self.trainer.strategy.batch_to_device(batch)
+            batch = self.trainer.strategy.batch_to_device(batch)
             with self.trainer.precision_plugin.val_step_context():
                 self.validation_step(batch, 0)
         self.train()

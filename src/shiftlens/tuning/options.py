@@ -65,7 +65,7 @@ class TuneOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if problems := _problems(self):
+        if problems := _problems(vars(self)):
             raise ConfigError("\n".join(problems))
 
     def replace(self, **changes: Any) -> TuneOptions:
@@ -99,19 +99,24 @@ def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
         raise ConfigError("\n".join(f"tune.{key} is not known" for key in unknown))
     if isinstance(known.get("targets"), list):
         known["targets"] = tuple(map(str, known["targets"]))
-    return TuneOptions(**known, seed=seed)
+    values = {key: field.default for key, field in TuneOptions.__dataclass_fields__.items()}
+    values = {**values, **known, "seed": seed}
+    if problems := _problems(values):  # before a value of the wrong type is put anywhere
+        raise ConfigError("\n".join(problems))
+    floats = {key: float(values[key]) for key in _NUMBERS if values[key] is not None}
+    return TuneOptions(**{**values, **floats})
 
 
-def _problems(o: TuneOptions) -> list[str]:
+def _problems(values: Mapping[str, Any]) -> list[str]:
     problems = [
-        f"tune.{key}={getattr(o, key)}: expected one of {', '.join(known)}"
+        f"tune.{key}={values[key]}: expected one of {', '.join(known)}"
         for key, known in (("method", METHODS), ("batching", BATCHING), ("keep", KEEP))
-        if getattr(o, key) not in known
+        if values[key] not in known
     ]
     problems += [
         f"tune.{key}={value}: expected a whole number of at least 1{' or null' if key in _MAY_BE_NULL else ''}"
         for key in ("steps", "epochs", "batch", "accumulate", "rank", "max_tokens", "validate_every", "patience")
-        if not ((value := getattr(o, key)) is None and key in _MAY_BE_NULL) and not _whole(value, 1)
+        if not ((value := values[key]) is None and key in _MAY_BE_NULL) and not _whole(value, 1)
     ]
     problems += [
         f"tune.{key}={value}: expected a number {text}"
@@ -123,25 +128,25 @@ def _problems(o: TuneOptions) -> list[str]:
             ("weight_decay", lambda v: v >= 0, "of at least 0"),
             ("clip", lambda v: v > 0, "above 0 or null"),
         )
-        if not ((value := getattr(o, key)) is None and key == "clip")
+        if not ((value := values[key]) is None and key == "clip")
         and (isinstance(value, bool) or not isinstance(value, int | float) or not fits(value))
     ]
     problems += [
-        f"tune.{key}={getattr(o, key)}: expected true or false"
+        f"tune.{key}={values[key]}: expected true or false"
         for key in ("gradient_checkpointing", "lr_find")
-        if not isinstance(getattr(o, key), bool)
+        if not isinstance(values[key], bool)
     ]
-    if not _whole(o.seed, 0):
-        problems.append(f"seed={o.seed}: expected a whole number of at least 0")
-    if not o.targets or not (o.targets == "all-linear" or isinstance(o.targets, tuple)):
-        problems.append(f"tune.targets={o.targets}: expected all-linear or a list of layer names, e.g. [q_proj]")
-    if not problems and o.accumulate > o.batch:
-        problems.append(
-            f"tune.accumulate={o.accumulate} micro-batches for tune.batch={o.batch} dialogues of a step"
-        )
+    if not _whole(values["seed"], 0):
+        problems.append(f"seed={values['seed']}: expected a whole number of at least 0")
+    targets, accumulate, batch = values["targets"], values["accumulate"], values["batch"]
+    if not targets or not (targets == "all-linear" or isinstance(targets, tuple)):
+        problems.append(f"tune.targets={targets}: expected all-linear or a list of layer names, e.g. [q_proj]")
+    if not problems and accumulate > batch:
+        problems.append(f"tune.accumulate={accumulate} micro-batches for tune.batch={batch} dialogues of a step")
     return problems
 
 
+_NUMBERS = ("rate", "alpha", "warmup", "dropout", "weight_decay", "clip")
 _MAY_BE_NULL = ("steps", "max_tokens", "patience")
 
 
