@@ -21,6 +21,7 @@ if os.environ.get("SHIFTLENS_CHECK_SHAPES") == "1":
 
 if TYPE_CHECKING:
     from shiftlens.api import Attribution, attribute, load
+    from shiftlens.api_tune import tune
     from shiftlens.api_weights import concepts, rotation, word_pairs
     from shiftlens.scores import density, instruction_score, score
 
@@ -34,11 +35,13 @@ __all__ = [
     "load",
     "rotation",
     "score",
+    "tune",
     "word_pairs",
 ]
 
 _HOME = {
     **dict.fromkeys(("Attribution", "attribute", "load"), "shiftlens.api"),
+    "tune": "shiftlens.api_tune",
     **dict.fromkeys(("concepts", "rotation", "word_pairs"), "shiftlens.api_weights"),
     **dict.fromkeys(("density", "instruction_score", "score"), "shiftlens.scores"),
 }
