@@ -223,7 +223,7 @@ def words(pair, tmp_path_factory):
     path = folder / "ten.jsonl"
     return [
         f"model.base={pair[0]}", "data=jsonl", f"data.path={path}", "data@held_out=jsonl", f"held_out.path={path}",
-        "callbacks=null", "logger=none", f"paths.cache={folder / 'cache'}", "tune.batch=4", "tune.validate_every=3",
+        "callbacks=none", "logger=none", f"paths.cache={folder / 'cache'}", "tune.batch=4", "tune.validate_every=3",
         "tune.rate=0.01", "tune.steps=10", "trainer.accelerator=cpu",
     ]  # fmt: skip
 

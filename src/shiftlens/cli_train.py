@@ -34,7 +34,7 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     pair = pair_from_config(config["model"], config["paths"]["cache"])
     train = read_prompts(config["data"])
     measured = config.get("held_out") or {}
-    held_out = read_prompts(measured) if measured.get("reader") else None  # data@held_out=null leaves no reader
+    held_out = read_prompts(measured) if measured.get("reader") else None  # ~data@held_out leaves no reader
     callbacks = [instantiate(node) for node in (config.get("callbacks") or {}).values()]
     loggers = make_loggers(config["logger"], config) if is_main_rank() else []
     lines: list[str] = []

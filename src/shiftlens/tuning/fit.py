@@ -118,6 +118,7 @@ def fit(
         max_epochs=1,  # the plan of the whole run is one pass of the loader
         max_steps=planned,
         accumulate_grad_batches=options.accumulate,
+        gradient_clip_val=options.clip,
         val_check_interval=min(options.validate_every, planned) * options.accumulate,
         check_val_every_n_epoch=None,
         limit_val_batches=None if held_out else 0,
@@ -191,6 +192,7 @@ def _find_rate(module: TuningModule, trainer: Mapping[str, Any], ranks: int, ste
         enable_progress_bar=False,
         enable_model_summary=False,
         accumulate_grad_batches=module.options.accumulate,
+        gradient_clip_val=module.options.clip,
         limit_val_batches=0,
     )
     found = Tuner(searcher).lr_find(

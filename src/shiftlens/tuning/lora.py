@@ -73,7 +73,7 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
     # What a copy finds in `memo` it does not copy: weights and buffers are shared, hooks stay where they are.
     for module in inner.modules():
         for weight in module.parameters(recurse=False):
-            memo[id(weight)] = nn.Parameter(_whole(weight.detach()), requires_grad=False)
+            memo[id(weight)] = nn.Parameter(weight.detach(), requires_grad=False)
         for buffer in module.buffers(recurse=False):
             memo[id(buffer)] = buffer
         for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
@@ -91,7 +91,7 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
 @torch.no_grad()
 def _merged(layer: Any, memo: dict[int, Any]) -> nn.Module:
     base = layer.get_base_layer()
-    weight = _whole(base.weight.detach())
+    weight = base.weight.detach()
     for name in layer.active_adapters:
         weight = weight + _delta(layer, name).to(weight)
     own = {**memo, id(base.weight): nn.Parameter(weight, requires_grad=False)}
@@ -101,11 +101,5 @@ def _merged(layer: Any, memo: dict[int, Any]) -> nn.Module:
 
 def _delta(layer: Any, name: str) -> Tensor:
     """``s B A`` of one layer, laid out as its weight is."""
-    product = _whole(layer.lora_B[name].weight) @ _whole(layer.lora_A[name].weight) * layer.scaling[name]
+    product = layer.lora_B[name].weight @ layer.lora_A[name].weight * layer.scaling[name]
     return product.T if layer.fan_in_fan_out else product
-
-
-def _whole(weight: Tensor) -> Tensor:
-    """A weight that is cut over several ranks, put together; all ranks have to ask for it."""
-    gather = getattr(weight, "full_tensor", None)
-    return weight if gather is None else gather()

@@ -72,7 +72,7 @@ class TuningModule(LightningModule):
         """The model as it stands now, plain and frozen; other weights than LoRA's are shared with the training."""
         if is_sharded(self.model):
             raise ConfigError(
-                "a look at the model while it is tuned needs it whole; use callbacks=null, or trainer=ddp"
+                "a look at the model while it is tuned needs it whole; use callbacks=none, or trainer=ddp"
             )
         at = f"step {self.global_step} of tuning"
         start = self.lm_source.identity
@@ -171,6 +171,7 @@ class TuningModule(LightningModule):
     @torch.no_grad()
     def on_train_start(self) -> None:
         """Take the held-out loss before the first step."""
+        agree(str(self.global_step), "the checkpoint that they go on from")
         if self.global_step or not self.held_out_examples:
             return
         self.eval()
