@@ -26,18 +26,19 @@ RECORDS: list[dict[str, Any]] = [
 
 
 def analyze(
-    folder: Path, pair: tuple[Path, Path], *words: str, records: Sequence[dict[str, Any]] = RECORDS
+    folder: Path, pair: tuple[Path, Path] | None, *words: str, records: Sequence[dict[str, Any]] = RECORDS
 ) -> tuple[Analysis, str]:
-    """What `python analyze.py WORDS` finds about a pair of folders, and what it tells the user."""
+    """What `python analyze.py WORDS` finds about a pair, and what it tells the user; None: the bundled pair."""
+    models = [f"model.base={pair[0]}", f"model.tuned={pair[1]}", f"paths.cache={folder / 'cache'}"] if pair else []
     (folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, records)))
     with initialize_config_module("shiftlens.conf", version_base="1.3"):
         config = resolved(
             compose(
                 "analyze",
                 [
-                    f"model.base={pair[0]}", f"model.tuned={pair[1]}", "data=jsonl",
+                    *models, "data=jsonl",
                     f"data.path={folder / 'prompts.jsonl'}", f"paths.ledger={folder / 'ledger'}",
-                    f"paths.cache={folder / 'cache'}", "saliency.b=0", "saliency.mode=reverse",
+                    "saliency.b=0", "saliency.mode=reverse",
                     "data.max_new_tokens=6", "logger=none", "~callbacks.progress", *words,
                 ],
             )
