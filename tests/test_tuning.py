@@ -247,13 +247,13 @@ def command(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_killed_and_resumed_run_ends_with_the_bytes_of_an_uninterrupted_one(words, tmp_path, capsys):
-    words = [*words, "tune.rank=2", "tune.dropout=0.2", "tune.accumulate=2", "tune.keep=last"]
+    words = [*words, "tune.rank=2", "tune.dropout=0.2", "tune.accumulate=2", "tune.validate_every=4"]
     whole = train(tmp_path / "whole", *words)
-    died = command(tmp_path, *words, "+callbacks.killer._target_=killer.Killer", "+callbacks.killer.step=5")
+    died = command(tmp_path, *words, "+callbacks.killer._target_=killer.Killer", "+callbacks.killer.step=6")
     assert died.returncode == -signal.SIGKILL, died.stderr
     out = tmp_path / "out"
     at = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
-    assert at["global_step"] == 3  # in the middle of the second pass: ten dialogues are three steps
+    assert at["global_step"] == 4  # in the middle of the second pass: ten dialogues are three steps
     with pytest.raises(ConfigError, match="ckpt_path=last"):
         train(out, *words)
     with pytest.raises(ConfigError, match="other settings, examples or weights"):

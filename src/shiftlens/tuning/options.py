@@ -99,8 +99,7 @@ def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
         raise ConfigError("\n".join(f"tune.{key} is not known" for key in unknown))
     if isinstance(known.get("targets"), list):
         known["targets"] = tuple(map(str, known["targets"]))
-    values = {key: field.default for key, field in TuneOptions.__dataclass_fields__.items()}
-    values = {**values, **known, "seed": seed}
+    values: dict[str, Any] = {**asdict(TuneOptions()), **known, "seed": seed}
     if problems := _problems(values):  # before a value of the wrong type is put anywhere
         raise ConfigError("\n".join(problems))
     floats = {key: float(values[key]) for key in _NUMBERS if values[key] is not None}
