@@ -103,7 +103,8 @@ class ShiftCurves(Callback):
             )
         lm = cast(LM, pl_module.lm_source)
         limits = {key: self._held_out.get(key, usual) for key, usual in _USUAL.items()}
-        self.looks.prepare(lm, read_prompts(self._held_out), limits["max_new_tokens"], limits["on_long"])
+        with undisturbed(pl_module):
+            self.looks.prepare(lm, read_prompts(self._held_out), limits["max_new_tokens"], limits["on_long"])
         if self.command is None:
             self.command = (
                 f"python analyze.py model.base={lm.identity.source!r} model.tuned={self.folder / 'tuned'}"
@@ -165,8 +166,9 @@ class ShiftCurves(Callback):
         if not trainer.is_global_zero:
             return
         self._loggers = trainer.loggers
-        self.looks.found.losses = [(int(s), str(n), float(v)) for s, n, v in getattr(module, "history", [])]
         with undisturbed(module):
+            history = getattr(module, "history", [])
+            self.looks.found.losses = [(int(step), str(name), float(value)) for step, name, value in history]
             self._measure(cast(LM, cast(Any, module).snapshot()), trainer.global_step, last)
 
     def _measure(self, lm: LM, step: int, last: bool) -> None:

@@ -35,9 +35,6 @@ class ShiftSettings:
         top: words per side and dimension of a head.
         examples: prompts shown in the report with their responses.
         seed: of bootstrap intervals, relabellings and random masks.
-
-    Raises:
-        ConfigError: lists every value that cannot be used.
     """
 
     every: int | None = None
@@ -53,27 +50,6 @@ class ShiftSettings:
     top: int = 100
     examples: int = 4
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        counts = {key: getattr(self, key) for key in ("components", "top_words", "top")}
-        counts |= {key: value for key in ("every", "probes") if (value := getattr(self, key)) is not None}
-        problems = [f"{key}={value}: {COUNT}" for key, value in counts.items() if not is_count(value)]
-        problems += [
-            f"{key}={value}: expected a whole number of at least 0"
-            for key, value in (("examples", self.examples), ("seed", self.seed))
-            if not (is_count(value) or (value == 0 and not isinstance(value, bool)))
-        ]
-        problems += [
-            f"{key}={value}: expected each, ends, off, or a whole number k for each k-th look"
-            for key in PARTS
-            if (value := getattr(self, key)) not in ("each", "ends", "off") and not is_count(value)
-        ]
-        problems += number_problems("layers", self.layers)
-        fixed: object = self.fixed
-        if not isinstance(fixed, bool):
-            problems.append(f"fixed={fixed}: expected true or false")
-        if problems:
-            raise ConfigError("\n".join(f"callbacks.shift.{problem}" for problem in problems))
 
     def due(self, look: int, last: bool) -> list[str]:
         """The parts to measure at a look.
@@ -108,12 +84,27 @@ def shift_settings(values: Mapping[str, Any]) -> ShiftSettings:
         Traceback (most recent call last):
         shiftlens.errors.ConfigError: callbacks.shift.every=0: expected a whole number of at least 1
     """
-    known = [field.name for field in fields(ShiftSettings)]
-    unknown = [key for key in values if key not in known]
-    if unknown:
-        tail = f"no such key; known are {', '.join(known)}"
-        raise ConfigError("\n".join(f"callbacks.shift.{key}: {tail}" for key in unknown))
+    usual = {field.name: field.default for field in fields(ShiftSettings)}
+    tail = f"no such key; known are {', '.join(usual)}"
+    problems = [f"{key}: {tail}" for key in values if key not in usual] + _problems({**usual, **values})
+    if problems:
+        raise ConfigError("\n".join(f"callbacks.shift.{problem}" for problem in problems))
     return ShiftSettings(**values)
+
+
+def _problems(values: Mapping[str, Any]) -> list[str]:
+    counts = ["components", "top_words", "top", *(key for key in ("every", "probes") if values[key] is not None)]
+    wrong = {key: COUNT for key in counts if not is_count(values[key])}
+    for key in ("examples", "seed"):
+        if not (is_count(values[key]) or (values[key] == 0 and not isinstance(values[key], bool))):
+            wrong[key] = "expected a whole number of at least 0"
+    for key in PARTS:
+        if values[key] not in ("each", "ends", "off") and not is_count(values[key]):
+            wrong[key] = "expected each, ends, off, or a whole number k for each k-th look"
+    if not isinstance(values["fixed"], bool):
+        wrong["fixed"] = "expected true or false"
+    told = [f"{key}={values[key]}: {why}" for key, why in wrong.items()]
+    return told + number_problems("layers", values["layers"])
 
 
 def local_view(saliency: Mapping[str, Any]) -> tuple[Settings, Engine, int]:

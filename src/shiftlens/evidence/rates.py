@@ -55,7 +55,8 @@ def wilson(passed: int, n: int) -> Interval:
         [0.0, 0.278]
     """
     low, high = proportion_confint(passed, n, method="wilson")
-    return float(low), float(high)
+    # The ends are exact, and not off by the rounding of a root.
+    return (float(low) if passed else 0.0), (float(high) if passed < n else 1.0)
 
 
 def paired_interval(gained: int, lost: int, n: int) -> Interval:

@@ -60,8 +60,8 @@ def loss(curves: pd.DataFrame) -> go.Figure:
     train, held_out = (_of(curves, "loss", group) for group in ("train", "held_out"))
     if len(train):
         smooth = train["value"].rolling(max(1, len(train) // 20), min_periods=1, center=True).mean()
-        _line(fig, train["step"], train["value"], "each step", QUIET, width=1, opacity=0.35)
-        _line(fig, train["step"], smooth, "training, running mean", COLORS["base"], width=2, dash="dot")
+        _line(fig, train["step"], train["value"], "each step", QUIET, width=1.0, opacity=0.35)
+        _line(fig, train["step"], smooth, "training, running mean", COLORS["base"], width=2.0, dash="dot")
     if len(held_out):
         _line(fig, held_out["step"], held_out["value"], "held out", COLORS["tuned"], marks=True)
     fig.update_yaxes(title="loss, nats per token", rangemode="tozero")
