@@ -24,7 +24,7 @@ from shiftlens.evidence.published import published_table, read_published
 from shiftlens.evidence.questions import followed_question, tuning_question
 from shiftlens.evidence.sample import densities
 from shiftlens.evidence.scored import Scored
-from shiftlens.evidence.verdict import verdict
+from shiftlens.evidence.verdict import two_sided, verdict
 
 HEADLINE = Settings(10, 3, 4)
 SMALL = all_settings(Ls=[10], ps=[2, 4])
@@ -360,6 +360,14 @@ def test_verdicts():
     assert judged(random_mask=False) == "supported but not specific"
     assert judged(random_mask=None, mean=True) == "supported but not specific"
     assert judged() == "supported but not specific"
+
+
+def test_verdicts_without_rivals():
+    blank = Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, -0.5, "g", None, 0.04)
+    words = [two_sided(replace(blank, p_corrected=p)).verdict for p in (None, 0.05, 0.051)]
+    assert words == ["supported", "supported", "not supported"]
+    assert two_sided(replace(blank, p=0.06)).verdict == "not supported"
+    assert two_sided(replace(blank, p=None)).verdict == "not testable"
 
 
 # Published scores

@@ -66,6 +66,14 @@ def test_model_effect_and_text_effect_add_up_to_the_difference_of_t2(ran):
     )
 
 
+def test_every_finding_has_a_verdict(ran):
+    effects = [f for f in ran[1].findings if f.name.endswith(("_effect", "interaction"))]
+    assert len(effects) == 3 and all(f.verdict for f in ran[1].findings)
+    for finding in effects:
+        known = "supported" if finding.p is not None and finding.p <= 0.05 else "not supported"
+        assert finding.verdict == (known if finding.p is not None else "not testable")
+
+
 def test_samples_stay_each_models_own_response(ran, pair, tmp_path):
     plain, _ = analyze(tmp_path, pair)
     crossed = ran[1].samples

@@ -19,6 +19,7 @@ from shiftlens.evidence.examine import examine
 from shiftlens.evidence.maps import choose_prompts, saliency_maps
 from shiftlens.evidence.measure import Measured, measure, profile_table, samples_table, tokens_table
 from shiftlens.evidence.scored import scored
+from shiftlens.evidence.verdict import two_sided
 from shiftlens.models.identity import digest
 from shiftlens.models.pair import Pair
 from shiftlens.models.sources import short_name
@@ -88,7 +89,7 @@ def run(
     return Analysis(
         findings=[
             *examination.findings,
-            *(f for section in sections for f in section.findings),
+            *(two_sided(f) for section in sections for f in section.findings),
         ],
         samples=samples,
         tokens=tokens_table(measured),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from shiftlens.evidence.comparison import ALPHA, Comparison
+from shiftlens.evidence.comparison import Comparison
 from shiftlens.evidence.curves import SCORES
 from shiftlens.evidence.depth import holm
 from shiftlens.evidence.differences import mean_of
@@ -19,7 +19,7 @@ from shiftlens.evidence.finding import Finding, Group
 from shiftlens.evidence.measure import Measured, Settings, samples_table
 from shiftlens.evidence.rates import RateChange
 from shiftlens.evidence.scored import scored
-from shiftlens.evidence.verdict import NOT_SUPPORTED, NOT_TESTABLE, SUPPORTED
+from shiftlens.evidence.verdict import two_sided as two_sided
 
 FIRST_LOOKS = 4
 """Looks that a trend needs: fewer have no order to speak of."""
@@ -85,21 +85,6 @@ def behaviour_findings(
         found += density_findings(probes, (int(probes["step"].min()), kept), seed)
         found += trend_findings(probes, seed)
     return found
-
-
-def two_sided(finding: Finding) -> Finding:
-    """A finding with the verdict of a two-sided question that has no rivals to stand against.
-
-    *not testable* without p; *supported* where p, corrected where it was, is at most 0.05, whichever way the
-    effect goes; else *not supported*.
-
-    Example:
-        >>> two_sided(Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, -0.5, "g", None, 0.01)).verdict
-        'supported'
-    """
-    p = finding.p if finding.p_corrected is None else finding.p_corrected
-    word = NOT_TESTABLE if p is None else SUPPORTED if p <= ALPHA else NOT_SUPPORTED
-    return replace(finding, verdict=word)
 
 
 def follow_finding(change: RateChange, data: str) -> Finding:

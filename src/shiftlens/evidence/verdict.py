@@ -1,6 +1,8 @@
-"""What a finding amounts to, after the correction for selection and against its rivals. One rule for all."""
+"""What a finding amounts to, after the correction for selection and against its rivals, where it has any."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from shiftlens.evidence.comparison import ALPHA
 from shiftlens.evidence.finding import Finding
@@ -39,3 +41,21 @@ def verdict(finding: Finding) -> str:
     tested = [control for control in finding.controls if control.survives is not None]
     specific = any(control.name in SPECIFICITY for control in tested)
     return SUPPORTED if specific and all(control.survives for control in tested) else NOT_SPECIFIC
+
+
+def two_sided(finding: Finding) -> Finding:
+    """A finding with the verdict on a question that has no rivals to stand against.
+
+    *not testable* without p; *supported* where p, corrected where it was, is at most 0.05, in a two-sided test
+    whichever way the effect goes; else *not supported*.
+
+    Args:
+        finding: with its corrected p-value.
+
+    Example:
+        >>> two_sided(Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, -0.5, "g", None, 0.01)).verdict
+        'supported'
+    """
+    p = finding.p if finding.p_corrected is None else finding.p_corrected
+    word = NOT_TESTABLE if p is None else SUPPORTED if p <= ALPHA else NOT_SUPPORTED
+    return replace(finding, verdict=word)
