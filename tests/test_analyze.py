@@ -189,11 +189,12 @@ def test_errors_are_told_without_a_traceback(words, tmp_path, more, told):
         assert part in done.stderr
 
 
-def test_train_says_plainly_that_it_is_not_there_yet(tmp_path):
-    done = run(cwd=tmp_path, script="train.py")
+def test_train_tells_all_faults_of_its_settings_at_once(tmp_path):
+    done = run("tune.batch=0", "tune.rate=-1", "hydra.run.dir=out", cwd=tmp_path, script="train.py")
     assert done.returncode == 1
-    assert "not part of this version" in done.stderr
-    assert not list(tmp_path.iterdir())
+    assert "tune.batch=0: expected a whole number" in done.stderr
+    assert "tune.rate=-1: expected a number above 0" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_given_responses_are_explained_whole_and_long_prompts_refused(words, tmp_path):
