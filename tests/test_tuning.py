@@ -323,7 +323,7 @@ def test_the_tuned_folder_is_analysed_at_once(words, pair, tmp_path, capsys, met
         assert config["base_model_name_or_path"] == "base"  # no path of this machine
         saved = load_file(out / "tuned" / "adapter_model.safetensors")
         assert {weight.dtype for weight in saved.values()} == {torch.bfloat16}
-        trained = torch.load(out / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
+        trained = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         assert len(saved) == len(trained)
         assert sum(w.numel() for w in saved.values()) == record["result"]["trained_weights"]
 

@@ -25,7 +25,7 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     from shiftlens.prompts.readers import read_prompts
     from shiftlens.report.loggers import finish, make_loggers
     from shiftlens.runner import is_main_rank
-    from shiftlens.tune import next_command, tune
+    from shiftlens.tune_pipeline import next_command, tune
     from shiftlens.tuning.options import tune_options
     from shiftlens.tuning.scratch import pretrain
 

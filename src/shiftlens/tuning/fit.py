@@ -194,6 +194,7 @@ def _find_rate(module: TuningModule, trainer: Mapping[str, Any], ranks: int, ste
         accumulate_grad_batches=module.options.accumulate,
         gradient_clip_val=module.options.clip,
         limit_val_batches=0,
+        max_epochs=1,
     )
     found = Tuner(searcher).lr_find(
         module, attr_name="rate", num_training=min(100, steps), min_lr=1e-6, max_lr=1e-2
