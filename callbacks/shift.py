@@ -89,6 +89,7 @@ class ShiftCurves(Callback):
         self._every = chosen.every
         self._seen: int | None = None
         self._loggers: list[Logger] = []
+        self._module: LightningModule | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read and encode the prompts, and refuse what cannot be measured, before any work.
@@ -99,8 +100,9 @@ class ShiftCurves(Callback):
         if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
             raise ConfigError(
                 "callbacks=shift looks at a whole model, and trainer=fsdp cuts it into parts: use trainer=ddp "
-                "where the model fits one device, or callbacks=null and compare afterwards with analyze.py"
+                "where the model fits one device, or callbacks=none and compare afterwards with analyze.py"
             )
+        self._module, self._loggers = pl_module, trainer.loggers
         lm = cast(LM, pl_module.lm_source)
         limits = {key: self._held_out.get(key, usual) for key, usual in _USUAL.items()}
         with undisturbed(pl_module):
@@ -165,14 +167,13 @@ class ShiftCurves(Callback):
     def _look(self, trainer: Trainer, module: LightningModule, last: bool = False) -> None:
         if not trainer.is_global_zero:
             return
-        self._loggers = trainer.loggers
         with undisturbed(module):
-            history = getattr(module, "history", [])
-            self.looks.found.losses = [(int(step), str(name), float(value)) for step, name, value in history]
             self._measure(cast(LM, cast(Any, module).snapshot()), trainer.global_step, last)
 
     def _measure(self, lm: LM, step: int, last: bool) -> None:
         started, found = time.monotonic(), self.looks.found
+        history = getattr(self._module, "history", [])
+        found.losses = [(int(at), str(name), float(value)) for at, name, value in history]
         again = last and step in found.steps
         values = self.looks.look(lm, step, last)
         for logger in self._loggers:

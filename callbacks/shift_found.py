@@ -110,7 +110,7 @@ class Found:
             regions = [r for r in ("instruction", "context", "other") if f"density_{r}" in known]
             parts.append("density " + ", ".join(f"{r} {number(f'density_{r}')}" for r in regions))
         if "rotation_angle" in known:
-            parts.append(f"concepts turned {number('rotation_angle', '.1f')}°")
+            parts.append(f"concepts turned {number('rotation_angle', '.2g')}°")
         if all(f"pairs_{kind}" in known for kind in KINDS):
             parts.append("verb pairs " + ", ".join(f"{k} {number(f'pairs_{k}', '+.1%')}" for k in KINDS))
         return "; ".join(parts)

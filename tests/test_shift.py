@@ -376,6 +376,15 @@ def test_a_resumed_run_has_the_whole_curve(pair, run, held_out, words, tmp_path)
     assert ours["findings"] == theirs["findings"]
 
 
+def test_a_run_killed_before_its_conclusions_still_draws_them(pair, run, held_out, words, tmp_path):
+    shift = callback(tmp_path, held_out, words)
+    lm = tune(pair, tmp_path, [shift], ckpt_path=run.folder / "checkpoints" / "last.ckpt")  # no step is left
+    shift.conclude(LM(plain_model(lm.model), lm.tokenizer, lm.template, lm.identity), 4)
+    ours, theirs = (pd.read_parquet(folder / "tables" / "curves.parquet") for folder in (tmp_path, run.folder))
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    assert shift.record()["findings"] == run.shift.record()["findings"]
+
+
 def test_other_weights_than_the_last_can_be_kept(pair, run, held_out, words, tmp_path):
     shift = callback(tmp_path, held_out, words, rotation="off", pairs="off")
     lm = tune(pair, tmp_path, [shift])
@@ -422,7 +431,7 @@ def test_only_the_first_rank_looks_and_the_others_wait(held_out, words, tmp_path
 
 
 def test_a_model_in_parts_is_refused_with_the_mend(held_out, words, tmp_path):
-    with pytest.raises(ConfigError, match="use trainer=ddp .* or callbacks=null"):
+    with pytest.raises(ConfigError, match="use trainer=ddp .* or callbacks=none"):
         callback(tmp_path, held_out, words).setup(OtherRank(Sharded()), LightningModule(), "fit")
 
 

@@ -141,7 +141,7 @@ def test_no_trend_is_found_where_there_is_none():
 
 def test_sentences_claim_a_change_only_with_its_p():
     rose = follow_finding(rate_change([False] * 20, [True] * 12 + [False] * 8), "mine")
-    assert "Follow rate on held-out prompts: rose, 0.00 before and 0.60 after" in tell(rose)
+    assert "Follow rate on held-out prompts: rose, 0% before and 60% after" in tell(rose)
     fell = follow_finding(rate_change([True] * 20, [True] * 8 + [False] * 12), "mine")
     assert "fell" in tell(fell) and fell.verdict == "supported" and fell.effect == pytest.approx(-0.6)
     same = follow_finding(rate_change([True, False], [False, True]), "mine")

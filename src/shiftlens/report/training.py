@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from shiftlens.evidence.finding import Finding
 from shiftlens.evidence.rates import Interval
 from shiftlens.evidence.training import Training
+from shiftlens.models.sources import short_name
 from shiftlens.report import sentences
 from shiftlens.report.figures import COLORS
 from shiftlens.report.html import flat, script_hash, script_json, templates
@@ -56,11 +57,13 @@ def render_training(training: Training, command: str, examples: int = 4) -> str:
     environment = templates()
     scripts = [Markup(get_plotlyjs()), Markup(environment.get_template("training.js.j2").render())]
     figures = {name: figure.to_plotly_json() for name, figure in training_charts(training.curves).items()}
+    start = str(training.provenance.get("start", {}).get("source", "the start"))
     kept = training.provenance.get("shift", {}).get("kept")
     until = training.curves if kept is None else training.curves[training.curves["step"] <= kept]
     losses = until[(until["measure"] == "loss") & (until["group"] == "held_out")]
     return environment.get_template("training.html.j2").render(
-        start=str(training.provenance.get("start", {}).get("source", "the start")),
+        start=start,
+        name=short_name(start),
         steps=sorted(training.curves.loc[training.curves["measure"] != "loss", "step"].unique().tolist()),
         kept=kept,
         change=training.change,
@@ -206,8 +209,8 @@ def tell(finding: Finding) -> str:
         >>> from shiftlens.evidence.rates import rate_change
         >>> from shiftlens.evidence.training import follow_finding
         >>> tell(follow_finding(rate_change([False] * 9, [False] * 9), "mine"))
-        'Follow rate on held-out prompts: no clear change, 0.00 before and 0.00 after; difference of rates 0.00 \
-[-0.17, 0.17], p > 0.99, n = 9.'
+        'Follow rate on held-out prompts: no clear change, 0% before and 0% after; difference of rates 0.00 \
+[-0.25, 0.25], p > 0.99, n = 9.'
     """
     if finding.view != "tuning" or not finding.testable:
         return sentences.sentence(finding)
@@ -222,7 +225,8 @@ def tell(finding: Finding) -> str:
         return f"{about} {way} over the looks: {numbers}"
     before, after = finding.groups["before"].mean, finding.groups["after"].mean
     claim = ("rose" if after > before else "fell") if clear else "no clear change"
-    return f"{about}: {claim}, {before:.2f} before and {after:.2f} after; {numbers}"
+    form = ".0%" if measure == "follow_rate" else ".2f"
+    return f"{about}: {claim}, {before:{form}} before and {after:{form}} after; {numbers}"
 
 
 _ABOUT = {

@@ -157,12 +157,11 @@ def rotation(curves: pd.DataFrame) -> go.Figure:
         y=[str(layer) for layer in wide.index],
         colorscale=[[0, "#f2f3f5"], [1, COLORS["tuned"]]],
         zmin=0,
-        # A run without any rotation is pale, not divided by nothing.
-        zmax=max(float(wide.to_numpy().max()), 1.0),
+        zmax=float(wide.to_numpy().max()) or 1.0,  # a run without any rotation is pale
         xgap=2,
         ygap=1,
         colorbar={"title": "degrees"},
-        hovertemplate="layer %{y}, step %{x}<br>%{z:.2f} degrees<extra></extra>",
+        hovertemplate="layer %{y}, step %{x}<br>%{z:.3g} degrees<extra></extra>",
     )
     fig.update_xaxes(title="optimizer step", type="category")
     fig.update_yaxes(title="layer", type="category")
@@ -187,7 +186,7 @@ def pairs(curves: pd.DataFrame) -> go.Figure:
             hovertemplate="%{x}<br>%{y:+.2f} ± %{error_y.array:.2f}% of heads",
         )
     fig.update_layout(barmode="group", bargap=0.3)
-    fig.update_yaxes(title="heads that gained less heads that lost", ticksuffix="%")
+    fig.update_yaxes(title="net share of heads", ticksuffix="%")
     return finish(fig)
 
 
@@ -243,9 +242,10 @@ def _band(
     **where: int,
 ) -> None:
     there, top = [float(value) for value in x], [float(value) for value in high]
+    bottom = [max(float(value), 0.0) for value in low]  # nothing drawn here can be negative
     fig.add_scatter(
         x=there + there[::-1],
-        y=top + [float(value) for value in low][::-1],
+        y=top + bottom[::-1],
         fill="toself",
         fillcolor=color,
         opacity=0.16,
