@@ -179,7 +179,7 @@ def _module(lm: LM, train: Sequence[Example], held_out: Sequence[Example], optio
         if not inner.supports_gradient_checkpointing:
             raise ConfigError("tune.gradient_checkpointing=true: this model has no such mode; set it to false")
         inner.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return TuningModule(lm, model, train, held_out, options)
+    return TuningModule(lm, model, train, held_out, options).train()
 
 
 def _find_rate(module: TuningModule, trainer: Mapping[str, Any], ranks: int, steps: int, console: Console) -> None:
