@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 REFUSALS = (RuntimeError, ValueError, AttributeError, TypeError, IndexError)
 """What transformations of a model that was not written for them raise; out of memory is told apart."""
-_ENGINES = 2  # raised where an engine's speed changes, so that machines are measured again
+_ENGINES = 3  # raised where an engine's speed changes, so that machines are measured again
 _SMALL, _LARGE = 24, 72  # tokens of the two texts that are timed: a third each of template, prompt and response
 
 
@@ -52,18 +52,19 @@ UNMEASURED = Costs(forward_row=1.0, reverse_row=1.0)
 """LLaMA-type layers on a CPU core, float32, 135M parameters; used until a machine is measured."""
 
 
-def token_rows(mode: str, sources: Sequence[int], total: int, response: int) -> int:
+def token_rows(mode: str, sources: Sequence[int], total: int, response: int, written_out: bool = False) -> int:
     """Rows of tokens that an engine carries derivatives for, through every layer.
 
     Forward carries one tangent per source from its place to the end; reverse one cotangent per response token
-    from the place that predicts it back to the start. With N prompt tokens first and M response tokens that is
-    N (N/2 + M) and M (N + M/2).
+    from the place that predicts it back to the start, or, written out, to the first source. With N prompt tokens
+    first and M response tokens that is N (N/2 + M) and M (N + M/2).
 
     Args:
         mode: ``forward`` or ``reverse``.
         sources: positions attributed to.
         total: number of ids, the response at the end.
         response: number of response tokens.
+        written_out: whether the layers are written out, see :mod:`shiftlens.attribution.llama_layer`.
 
     Example:
         >>> token_rows("forward", range(30), 330, 300), token_rows("reverse", range(30), 330, 300)
@@ -71,10 +72,11 @@ def token_rows(mode: str, sources: Sequence[int], total: int, response: int) -> 
     """
     if mode == "forward":
         return sum(total - 1 - source for source in sources)
-    return sum(range(total - response, total))
+    start = min(sources, default=0) if written_out else 0
+    return sum(max(place - start, 0) for place in range(total - response, total))
 
 
-def cheaper(costs: Costs, sources: Sequence[int], total: int, response: int) -> str:
+def cheaper(costs: Costs, sources: Sequence[int], total: int, response: int, written_out: bool = False) -> str:
     """``forward`` or ``reverse``, whichever these costs make the cheaper one.
 
     Args:
@@ -82,13 +84,17 @@ def cheaper(costs: Costs, sources: Sequence[int], total: int, response: int) -> 
         sources: positions attributed to.
         total: number of ids.
         response: number of response tokens.
+        written_out: whether the layers are written out.
 
     Example:
         >>> cheaper(UNMEASURED, range(30), 330, 300), cheaper(UNMEASURED, range(300), 330, 30)
         ('forward', 'reverse')
     """
-    forward_time = costs.forward_fixed + costs.forward_row * token_rows("forward", sources, total, response)
-    reverse_time = costs.reverse_fixed + costs.reverse_row * token_rows("reverse", sources, total, response)
+    forward_rows, reverse_rows = (
+        token_rows(mode, sources, total, response, written_out) for mode in ("forward", "reverse")
+    )
+    forward_time = costs.forward_fixed + costs.forward_row * forward_rows
+    reverse_time = costs.reverse_fixed + costs.reverse_row * reverse_rows
     return "forward" if forward_time <= reverse_time else "reverse"
 
 
@@ -148,7 +154,7 @@ def _measure(model: PreTrainedModel) -> Costs:
             ids = torch.randint(min(1000, model.config.get_text_config().vocab_size), (total,))
             third = total // 3
             sources = torch.arange(third, 2 * third)
-            rows = token_rows(mode, sources.tolist(), total, third)
+            rows = token_rows(mode, sources.tolist(), total, third, takes(model, total))
             points.append((rows, _seconds(model, partial(engine, model, ids, sources, third, 16))))
         (_, _), (few, short), (many, long) = points
         row = max(long - short, 0.1 * long) / (many - few)  # a slower short run must not make rows free

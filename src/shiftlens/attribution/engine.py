@@ -27,7 +27,7 @@ from shiftlens.attribution.memory import (
 )
 from shiftlens.attribution.naive import naive
 from shiftlens.attribution.reverse import reverse
-from shiftlens.attribution.targets import TARGETS, Reading, stored
+from shiftlens.attribution.targets import TARGETS, Reading, check_places, stored
 from shiftlens.errors import ShiftLensError
 
 log = logging.getLogger(__name__)
@@ -99,13 +99,18 @@ class Engine:
             response: number of response tokens M; 0 gives an empty result.
 
         Raises:
-            ShiftLensError: not even one derivative at a time fits in memory.
+            ValueError: a source or ``response`` is out of range.
+            ShiftLensError: not even one derivative at a time fits in memory, or, but for ``naive``, the model
+                is not itself in plain attention, see :func:`~shiftlens.attribution.attention.check_plain`.
         """
         mode = self.choose(model, sources, len(input_ids), response)
         if response == 0:
             empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))
             return Explained(torch.zeros(len(sources), 0), empty, mode)
-        other = "reverse" if mode == "forward" else "forward"
+        check_places(len(input_ids), sources, response, 1 if self.chunk is None else self.chunk)
+        if mode != "naive":
+            check_plain(model, len(input_ids))
+        other, refused = "reverse" if mode == "forward" else "forward", False
         try:
             return self._run(mode, model, input_ids, sources, response)
         except ShiftLensError:
@@ -116,9 +121,11 @@ class Engine:
             if is_out_of_memory(error) or self.mode != "auto":
                 raise
             log.warning("%s mode cannot take this model (%s); taking %s", mode, error, other)
-            if mode == "forward":
-                _NO_FORWARD.add(model)
-        return self._run(other, model, input_ids, sources, response)
+            refused = mode == "forward"
+        found = self._run(other, model, input_ids, sources, response)
+        if refused:  # what reverse cannot take either says nothing about forward mode
+            _NO_FORWARD.add(model)
+        return found
 
     def choose(self, model: PreTrainedModel, sources: Sequence[int], total: int, response: int) -> str:
         """The engine for a text: the cheaper one, or the leaner one where the graph of reverse does not fit.
@@ -139,7 +146,7 @@ class Engine:
             return "reverse"  # gradients cross devices by themselves
         if model in _NO_FORWARD:
             return "reverse"
-        mode = cheaper(self.costs, sources, total, response)
+        mode = cheaper(self.costs, sources, total, response, takes(model, total))
         if mode == "reverse":
             bytes_needed = self._need(mode, model, total, response)
             if bytes_needed.fixed + bytes_needed.each > budget_bytes(self.memory_budget, model):
@@ -153,8 +160,6 @@ class Engine:
     def _run(
         self, mode: str, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
     ) -> Explained:
-        if mode != "naive":
-            check_plain(model, len(input_ids))
         chunk = 1 if mode == "naive" else self.chunk
         if chunk is None:
             bytes_needed = self._need(mode, model, len(input_ids), response)

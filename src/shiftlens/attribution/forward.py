@@ -17,7 +17,7 @@ from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.llama_layer import takes
 from shiftlens.attribution.llama_tangents import llama_tangents
 from shiftlens.attribution.primal import Primal, primal_pass
-from shiftlens.attribution.targets import Reading
+from shiftlens.attribution.targets import Reading, check_places
 
 
 def forward(
@@ -59,15 +59,7 @@ def forward(
         >>> A.shape, reading.rank.shape
         (torch.Size([3, 4]), torch.Size([4]))
     """
-    first = len(input_ids) - response
-    if response < 1 or first < 1:
-        raise ValueError(f"response must be in 1..{len(input_ids) - 1} for {len(input_ids)} ids, got {response}")
-    if chunk < 1:
-        raise ValueError(f"chunk must be at least 1, got {chunk}")
-    last = len(input_ids) - 2  # the last token enters no prediction
-    if len(sources) and not (int(sources.min()) >= 0 and int(sources.max()) <= last):
-        raise ValueError(f"sources must lie in 0..{last}, before the last token, got {sources.tolist()}")
-
+    check_places(len(input_ids), sources.tolist(), response, chunk)
     ids = input_ids.to(model.get_input_embeddings().weight.device)
     with plain_attention(model), torch.no_grad():
         primal = primal_pass(model, ids, response, target)

@@ -19,8 +19,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.llama_layer import BLOCK, PART, Attention, Norm, gates, rotations
+from shiftlens.attribution.llama_layer import BLOCK, Attention, Norm, gates, rotations
 from shiftlens.attribution.primal import Primal
+
+PART = 16
+"""Cotangents per matrix product: enough for full speed, few enough to stay in cache."""
 
 
 def llama_cotangents(
@@ -46,14 +49,15 @@ def llama_cotangents(
     *streams, last = (stream[start:] for stream in primal.streams)
     places = [length - response + column - start for column in columns]
     # Up to the last attention a cotangent lies at one place alone.
-    tips = Norm(body.norm, last[places]).cotangent(primal.gradient[columns].to(last)[:, None])
-    _through_mlp(body.layers[-1], streams[-1][places], [tips])
+    each = torch.arange(len(columns), device=last.device)
+    tips = _Part(
+        last.new_zeros(len(columns), last.shape[-1]), 0, 1, torch.tensor(places, device=last.device), each
+    )
+    tips.rows += Norm(body.norm, last[places]).cotangent(primal.gradient[columns].to(last)[:, None])[:, 0]
+    _through_mlp(body.layers[-1], streams[-1], [tips])
     parts = []
     for i in range(0, len(columns), PART):
-        some = places[i : i + PART]
-        part = last.new_zeros(some[-1] + 1, len(some), last.shape[-1])
-        part[some, range(len(some))] = tips[i : i + PART, 0]
-        parts.append(part)
+        parts.append(_part(tips.rows[i : i + PART], places[i : i + PART]))
     layers = list(enumerate(zip(body.layers, primal.keys, primal.values, strict=True)))
     for i, (layer, key, value) in reversed(layers):
         if i < len(layers) - 1:
@@ -61,11 +65,70 @@ def llama_cotangents(
         norm = Norm(layer.input_layernorm, streams[2 * i])
         maps = Attention(layer.self_attn, norm.y, key[0], value[0], cos, sin)
         for part in parts:
-            part += norm.cotangent(_back(maps, part))
+            part.add(_back(maps, part), norm)
     out = last.new_zeros(len(columns), length - start, last.shape[-1])
     for i, part in enumerate(parts):
-        out[i * PART : i * PART + part.shape[1], : len(part)] = part.transpose(0, 1)
+        grid = part.spread(part.rows, last.new_zeros(part.length, part.count, last.shape[-1]))
+        out[i * PART : i * PART + part.count, : len(grid)] = grid.transpose(0, 1)
     return out
+
+
+class _Part:
+    """Some cotangents, at those places only that each of them reaches: sorted, they end one after another.
+
+    Args:
+        rows: [row, width] position by position; first those that all cotangents reach.
+        dense: number of positions that all reach.
+        count: number of cotangents.
+        places: [row - dense x count] position of each further row.
+        columns: [row - dense x count] cotangent of each further row.
+    """
+
+    def __init__(self, rows: Tensor, dense: int, count: int, places: Tensor, columns: Tensor) -> None:
+        self.rows, self.dense, self.count, self.places, self.columns = rows, dense, count, places, columns
+        self.length = dense + len(places.unique())
+
+    def pieces(self, x: Tensor) -> tuple[tuple[Tensor, slice | Tensor], ...]:
+        """Views [position, derivative, ...] of x [row, ...], each with its positions."""
+        edge = self.dense * self.count
+        return (
+            (x[:edge].view(self.dense, self.count, *x.shape[1:]), slice(self.dense)),
+            (x[edge:, None], self.places),
+        )
+
+    def add(self, dy: Tensor, norm: Norm) -> None:
+        """Add what goes back through a norm for dy [row, width]; changes dy."""
+        for piece, at in self.pieces(dy):
+            norm.cotangent(piece, at)
+        self.rows += dy
+
+    def spread(self, x: Tensor, grid: Tensor) -> Tensor:
+        """Put x [row, ...] on a grid [position, cotangent, ...] of zeros, which is changed."""
+        dense, rest = self.pieces(x)
+        grid[: self.dense] = dense[0]
+        grid[rest[1], self.columns] = rest[0][:, 0]
+        return grid
+
+    def gather(self, grid: Tensor) -> Tensor:
+        """The rows, [row, width], of a grid [position, cotangent, ...]."""
+        rows = grid.new_empty(len(self.rows), *grid.shape[2:])
+        dense, rest = self.pieces(rows)
+        dense[0].copy_(grid[: self.dense])
+        rest[0][:, 0] = grid[rest[1], self.columns]
+        return rows.flatten(1)
+
+
+def _part(tips: Tensor, places: list[int]) -> _Part:
+    """Cotangents that enter at some places, one each."""
+    count, dense = len(places), places[0] + 1
+    further = [(i, column) for i in range(dense, places[-1] + 1) for column in range(count) if places[column] >= i]
+    at = torch.tensor([i for i, _ in further], dtype=torch.long, device=tips.device)
+    own = torch.tensor([column for _, column in further], dtype=torch.long, device=tips.device)
+    part = _Part(tips.new_empty(dense * count + len(further), tips.shape[-1]), dense, count, at, own)
+    grid = tips.new_zeros(part.length, count, tips.shape[-1])
+    grid[places, range(count)] = tips
+    part.rows = part.gather(grid)
+    return part
 
 
 def entrances(model: PreTrainedModel) -> list[nn.Module]:
@@ -79,33 +142,35 @@ def entrances(model: PreTrainedModel) -> list[nn.Module]:
     return [*norms, body.norm]
 
 
-def _through_mlp(layer: Any, x: Tensor, parts: list[Tensor]) -> None:
+def _through_mlp(layer: Any, x: Tensor, parts: list[_Part]) -> None:
     """Moves `parts` back through the MLP and its norm, where x entered, in place."""
     mlp, norm = layer.mlp, Norm(layer.post_attention_layernorm, x)
     primal = gates(mlp, norm.y)
-    active, slope = primal.active[:, None], primal.slope[:, None]
     for part in parts:
-        rows = len(part)
-        arrived = part.view(-1, part.shape[-1]) @ mlp.down_proj.weight
-        arrived = arrived.view(rows, -1, arrived.shape[-1])
-        moved = (arrived * slope[:rows]).flatten(0, 1) @ mlp.gate_proj.weight
-        moved.addmm_(arrived.mul_(active[:rows]).flatten(0, 1), mlp.up_proj.weight)
-        part += norm.cotangent(moved.view_as(part))
+        arrived = part.rows @ mlp.down_proj.weight
+        to_gate = torch.empty_like(arrived)
+        for (out, at), (piece, _) in zip(part.pieces(to_gate), part.pieces(arrived), strict=True):
+            torch.mul(piece, primal.slope[at][:, None], out=out)
+            piece.mul_(primal.active[at][:, None])
+        moved = to_gate @ mlp.gate_proj.weight
+        part.add(moved.addmm_(arrived, mlp.up_proj.weight), norm)
 
 
-def _back(maps: Attention, part: Tensor) -> Tensor:
-    """Cotangents of what enters the attention, for those of what leaves it; both [position, cotangent, width]."""
-    module, (length, count, width) = maps.module, part.shape
+def _back(maps: Attention, part: _Part) -> Tensor:
+    """Cotangents of what enters the attention, [row, width], for those of what leaves it."""
+    module, length, count = maps.module, part.length, part.count
     groups, _, head = maps.key.shape
     before = maps.prefix  # keys whose cotangents nobody wants
-    arrived = part.view(-1, width) @ module.o_proj.weight
+    scaled = maps.key * module.scaling
+    moved = (part.rows @ module.o_proj.weight).view(len(part.rows), groups, -1, head)
+    repeat = moved.shape[2]
     # Layouts that make each product below one matrix product per group.
-    arrived = arrived.view(length, count, groups, -1, head).permute(2, 0, 3, 1, 4).contiguous()  # g, i, r, c, h
-    repeat = arrived.shape[2]
+    arrived = moved.new_zeros(groups, length, repeat, count, head)
+    part.spread(moved, arrived.permute(1, 3, 0, 2, 4))
     dq = torch.empty_like(arrived)
     dk = arrived.new_zeros(groups, count * length, head)  # group, cotangent x position, head
     dv = arrived.new_zeros(groups, length, count * head)  # group, position, cotangent x head
-    block = BLOCK.get(part.device.type, BLOCK["cuda"])
+    block = BLOCK.get(part.rows.device.type, BLOCK["cuda"])
     for low in range(0, length, block):
         high = min(low + block, length)
         seen = before + high
@@ -116,16 +181,16 @@ def _back(maps: Attention, part: Tensor) -> Tensor:
         along = (d_out.view(groups, -1, count, head) @ out[..., None]).view(groups, -1, count, 1)
         ds = (d_out @ maps.value[:, :seen].mT).view(groups, -1, count, seen)
         ds.sub_(along).mul_(weights[:, :, None])
-        dq[:, low:high] = (ds.view(groups, -1, seen) @ maps.key[:, :seen]).view(groups, -1, repeat, count, head)
+        dq[:, low:high] = (ds.view(groups, -1, seen) @ scaled[:, :seen]).view(groups, -1, repeat, count, head)
         moved = ds[..., before:].reshape(groups, -1, count * high).mT @ query
         dk.view(groups, count, length, head)[:, :, :high] += moved.view(groups, count, high, head)
         dv[:, :high] += weights[..., before:].mT @ d_out.view(groups, -1, count * head)
-    dq = maps.rotate_back(dq.permute(1, 3, 0, 2, 4)).mul_(module.scaling)  # position, cotangent, g, r, h
+    dq = maps.rotate_back(dq.permute(1, 3, 0, 2, 4))  # position, cotangent, g, r, h
     dk = maps.rotate_back(dk.view(groups, count, length, 1, head).permute(2, 1, 0, 3, 4))
     if maps.q_norm is not None and maps.k_norm is not None:
-        dq, dk = maps.q_norm.cotangent(dq.contiguous()), maps.k_norm.cotangent(dk.contiguous())
+        own = slice(length)
+        dq, dk = maps.q_norm.cotangent(dq.contiguous(), own), maps.k_norm.cotangent(dk.contiguous(), own)
     dv = dv.view(groups, length, count, head).permute(1, 2, 0, 3)
-    back = dq.reshape(length * count, -1) @ module.q_proj.weight
-    back.addmm_(dk.reshape(length * count, -1), module.k_proj.weight)
-    back.addmm_(dv.reshape(length * count, -1), module.v_proj.weight)
-    return back.view_as(part)
+    back = part.gather(dq) @ module.q_proj.weight
+    back.addmm_(part.gather(dk), module.k_proj.weight)
+    return back.addmm_(part.gather(dv), module.v_proj.weight)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, rotate_half
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
@@ -25,8 +25,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 _LAYERS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer, Qwen3DecoderLayer)
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
-PART = 8
-"""Derivatives per matrix product: enough for full speed, few enough to stay in cache and carry few empty rows."""
+_ALL = slice(None)
 BLOCK = {"cpu": 32, "cuda": 256}
 """Query positions per attention block: bounds memory, skips keys in the future, stays in a CPU's cache."""
 
@@ -35,8 +34,9 @@ def takes(model: PreTrainedModel, length: int) -> bool:
     """Whether a model's layers are written out here, at this length.
 
     LLaMA, Mistral, Qwen2 and Qwen3 layers are, with plain linear maps (no adapter on top, not
-    quantized) on one device, where no sliding window is shorter than the text. Half precision is left to
-    the generic paths: ``X V - sum(X) O`` cancels, and rounded to 8 bits that costs a digit.
+    quantized) on one device (none offloaded), where no sliding window is shorter than the text and no hook
+    of a user's changes what a layer computes. Half precision is left to the generic paths:
+    ``X V - sum(X) O`` cancels, and rounded to 8 bits that costs a digit.
 
     Args:
         model: a causal language model.
@@ -47,11 +47,20 @@ def takes(model: PreTrainedModel, length: int) -> bool:
         >>> takes(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2)), 5)
         False
     """
-    layers = getattr(getattr(model, model.base_model_prefix), "layers", ())
+    body = getattr(model, model.base_model_prefix)
+    layers = getattr(body, "layers", ())
     places = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
     if not layers or len(places) != 1 or model.dtype not in (torch.float32, torch.float64):
         return False
-    return all(type(layer) in _LAYERS and _is_plain(layer, length) for layer in layers)
+    if model.device.type == "meta" or not all(type(layer) in _LAYERS and _is_plain(layer, length) for layer in layers):
+        return False
+    return not any(map(_is_hooked, [*layers, body.norm]))
+
+
+def _is_hooked(part: nn.Module) -> bool:
+    hooks = [hook for m in part.modules() for hook in (*m._forward_pre_hooks.values(), *m._forward_hooks.values())]
+    # The library leaves hooks that record outputs, and change nothing.
+    return any(not (getattr(hook, "__module__", None) or "").startswith("transformers.") for hook in hooks)
 
 
 def _is_plain(layer: Any, length: int) -> bool:
@@ -94,14 +103,21 @@ class Norm:
         hat, gain = self.hat[-len(dx) :, None], self.gain[-len(dx) :, None]
         return torch.addcmul(dx, hat, _along(dx, hat), value=-1 / dx.shape[-1]).mul_(gain)
 
-    def cotangent(self, dy: Tensor) -> Tensor:
-        """``u - x^ <x^, u> / width`` with ``u = w r dy``; positions are the first ones of x; changes dy."""
-        hat, u = self.hat[: len(dy), None], dy.mul_(self.gain[: len(dy), None])
+    def cotangent(self, dy: Tensor, at: slice | Tensor = _ALL) -> Tensor:
+        """``u - x^ <x^, u> / width`` with ``u = w r dy``, in place of dy, [position, cotangent, ..., width].
+
+        Args:
+            dy: what arrives.
+            at: the positions; by default all of x.
+        """
+        hat, u = self.hat[at][:, None], dy.mul_(self.gain[at][:, None])
         return u.addcmul_(hat, _along(u, hat), value=-1 / u.shape[-1])
 
 
 def _along(x: Tensor, hat: Tensor) -> Tensor:
     """Inner product of every derivative with its position's x^."""
+    if x.ndim == 3:  # one product a position, without a copy of x^ for each derivative
+        return x @ hat.mT
     return (x.unsqueeze(-2) @ hat.unsqueeze(-1)).squeeze(-1)
 
 
@@ -154,7 +170,7 @@ class Attention:
             self.q_norm = Norm(module.q_norm, q)
             self.k_norm = Norm(module.k_norm, module.k_proj(y).view(len(y), groups, 1, head))
             q = self.q_norm.y
-        # The scale goes into Q, and into its derivative where that needs it.
+        # The scale goes into Q; a derivative of Q meets it in the keys.
         self.query = self.rotate(q).permute(1, 0, 2, 3) * module.scaling  # [group, position, repeat, head]
         future = torch.ones(len(y), total, dtype=torch.bool, device=y.device).triu_(self.prefix + 1)
         logits = self.query.flatten(1, 2) @ key.mT
@@ -169,10 +185,23 @@ class Attention:
 
     def rotate(self, x: Tensor) -> Tensor:
         """Rotary embedding of the last positions; x [position, ..., head]."""
-        shape = (len(x), *(1,) * (x.ndim - 2), x.shape[-1])
-        return x * self.cos[-len(x) :].view(shape) + rotate_half(x) * self.sin[-len(x) :].view(shape)
+        low, high = self.sin[-len(x) :].chunk(2, dim=-1)
+        return _turned(x, self.cos[-len(x) :], -low, high)
 
     def rotate_back(self, x: Tensor) -> Tensor:
         """The transpose of :meth:`rotate`, for the first positions."""
-        shape = (len(x), *(1,) * (x.ndim - 2), x.shape[-1])
-        return x * self.cos[: len(x)].view(shape) - rotate_half(x * self.sin[: len(x)].view(shape))
+        low, high = self.sin[: len(x)].chunk(2, dim=-1)
+        return _turned(x, self.cos[: len(x)], high, -low)
+
+
+def _turned(x: Tensor, cos: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """``[x1, x2] cos + [x2 first, x1 second]``; x [position, ..., head], the others [position, (half) head]."""
+    cos, first, second = (
+        table.view(len(x), *(1,) * (x.ndim - 2), table.shape[-1]) for table in (cos, first, second)
+    )
+    out = x * cos
+    x1, x2 = x.chunk(2, dim=-1)
+    out1, out2 = out.chunk(2, dim=-1)
+    out1.addcmul_(x2, first)
+    out2.addcmul_(x1, second)
+    return out

@@ -15,8 +15,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.llama_layer import BLOCK, PART, Attention, Norm, gates, rotations
+from shiftlens.attribution.llama_layer import BLOCK, Attention, Norm, gates, rotations
 from shiftlens.attribution.primal import Primal
+
+PART = 8
+"""Tangents per matrix product: enough for full speed, few enough to stay in cache."""
 
 
 def llama_tangents(
@@ -89,7 +92,8 @@ def _mixed(maps: Attention, dy: Tensor) -> Tensor:
     if maps.q_norm is not None and maps.k_norm is not None:
         dq, dk = maps.q_norm.tangent(dq), maps.k_norm.tangent(dk)
     # Layouts that make each product below one matrix product per group.
-    dq = (maps.rotate(dq) * module.scaling).permute(2, 0, 3, 1, 4).contiguous()  # g, position, r, tangent, h
+    scaled = maps.key * module.scaling
+    dq = maps.rotate(dq).permute(2, 0, 3, 1, 4).contiguous()  # g, position, r, tangent, h
     dk = maps.rotate(dk)[:, :, :, 0].permute(2, 1, 0, 3).contiguous()  # group, tangent, position, head
     dv = dv[:, :, :, 0].permute(2, 0, 1, 3).contiguous()  # group, position, tangent, head
     skipped = maps.query.shape[1] - length
@@ -102,7 +106,7 @@ def _mixed(maps: Attention, dy: Tensor) -> Tensor:
         query, weights = maps.query[:, rows].flatten(1, 2), maps.weights[:, rows].flatten(1, 2)
         moved = dq[:, low:high].flatten(1, 3)
         # Keys that move: one product for dQ K^T, a second added onto it for Q dK^T.
-        x = moved @ maps.key[:, before : before + high].mT
+        x = moved @ scaled[:, before : before + high].mT
         x = x.view(groups, -1, tangents * high)
         x.baddbmm_(query, dk[:, :, :high].flatten(1, 2).mT)
         recent = weights[:, :, None, before : before + high]
@@ -112,7 +116,7 @@ def _mixed(maps: Attention, dy: Tensor) -> Tensor:
         x.baddbmm_(recent[:, :, 0], dv[:, :high].flatten(2))
         x = x.view(groups, -1, tangents, head)
         if before:  # keys that stay: dK = dV = 0
-            y = (moved @ maps.key[:, :before].mT).view(groups, -1, tangents, before)
+            y = (moved @ scaled[:, :before].mT).view(groups, -1, tangents, before)
             y.mul_(weights[:, :, None, :before])
             sums += y.sum(-1)
             x += (y.flatten(1, 2) @ maps.value[:, :before]).view_as(x)

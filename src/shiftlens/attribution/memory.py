@@ -85,7 +85,7 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
     """What an engine holds in memory for one text, from the shapes alone.
 
     Generic reverse keeps the graph of all layers; written-out reverse keeps what entered them, and forward
-    neither. Per derivative one layer's values are held, or, written out, those of 8 derivatives in all. The
+    neither. Per derivative one layer's values are held, or, written out, those of a few derivatives in all. The
     counts of live arrays are read off the code and checked against measured peaks in ``docs/performance.md``.
 
     Args:
@@ -109,13 +109,15 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
     stream, hidden, maps = total * width * itemsize, total * inner * itemsize, heads * total * total
     # Logits, their exponentials and their gradient are dense in the vocabulary, at least float32.
     head = 6 * config.vocab_size * wide
+    # In half precision the output layer is computed in float32, with a copy of its weight.
+    widened = config.vocab_size * width * wide if itemsize < wide else 0
     if mode == "reverse" and not written_out:
         graph = layers * (12 * stream + 4 * hidden + maps * (itemsize + wide))
-        return Need(graph, 8 * stream + 4 * hidden + 2 * maps * (itemsize + wide) + head)
-    cache = 2 * layers * stream + head * response
-    if written_out:  # parts of 8 derivatives pass through a layer one after the other
-        kept = 2 * layers * stream if mode == "reverse" else 0
-        return Need(cache + kept + 8 * (8 * stream + 3 * hidden) + 2 * maps * itemsize, 2 * stream)
+        return Need(graph + widened, 8 * stream + 4 * hidden + 2 * maps * (itemsize + wide) + head)
+    cache = 2 * layers * stream + head * response + widened
+    if written_out:  # parts pass through a layer one after the other
+        kept, part = (2 * layers * stream, 16) if mode == "reverse" else (0, 8)
+        return Need(cache + kept + part * (8 * stream + 3 * hidden) + 2 * maps * itemsize, 2 * stream)
     return Need(cache, 10 * stream + 5 * hidden + 2 * maps * (itemsize + wide))
 
 

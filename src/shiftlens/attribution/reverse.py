@@ -11,7 +11,7 @@ from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.llama_cotangents import entrances, llama_cotangents
 from shiftlens.attribution.llama_layer import takes
 from shiftlens.attribution.primal import primal_pass
-from shiftlens.attribution.targets import Reading, at_logits
+from shiftlens.attribution.targets import Reading, at_logits, check_places
 from shiftlens.hooks import EmbeddingTap, HeadTap
 
 
@@ -45,6 +45,9 @@ def reverse(
     Returns:
         A [prompt, response] and how the model reads the response, on the CPU, at least float32.
 
+    Raises:
+        ValueError: ``response``, ``chunk`` or a source is out of range.
+
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
@@ -53,6 +56,7 @@ def reverse(
         >>> A.shape, reading.rank.shape
         (torch.Size([2, 2]), torch.Size([2]))
     """
+    check_places(len(input_ids), sources.tolist(), response, chunk)
     if written_out and takes(model, len(input_ids)):
         return _written_out(model, input_ids, sources, response, chunk, target)
     first = len(input_ids) - response

@@ -8,6 +8,7 @@ tokens takes the place of ``1 - p``, and nothing cancels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -46,6 +47,35 @@ def stored(target: str) -> str:
     if target not in TARGETS:
         raise ValueError(f"saliency.target={target}: expected one of {', '.join(TARGETS)}")
     return "log_probability" if target == "probability" else target
+
+
+def check_places(total: int, sources: Sequence[int], response: int, chunk: int) -> None:
+    """Refuse what no engine can explain.
+
+    Args:
+        total: number of ids fed.
+        sources: positions to attribute to.
+        response: number of ids at the end that are the response.
+        chunk: derivatives at once.
+
+    Raises:
+        ValueError: ``response``, ``chunk`` or a source is out of range; it names all that are.
+
+    Example:
+        >>> check_places(5, [0, 4], 2, 0)
+        Traceback (most recent call last):
+        ...
+        ValueError: chunk must be at least 1, got 0; sources must lie in 0..3, before the last token, got [4]
+    """
+    faults, last = [], total - 2  # the last token enters no prediction
+    if not 0 < response < total:
+        faults.append(f"response must be in 1..{total - 1} for {total} ids, got {response}")
+    if chunk < 1:
+        faults.append(f"chunk must be at least 1, got {chunk}")
+    if outside := [source for source in sources if not 0 <= source <= last]:
+        faults.append(f"sources must lie in 0..{last}, before the last token, got {outside}")
+    if faults:
+        raise ValueError("; ".join(faults))
 
 
 def at_logits(
