@@ -52,9 +52,10 @@ def takes(model: PreTrainedModel, length: int) -> bool:
     places = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
     if not layers or len(places) != 1 or model.dtype not in (torch.float32, torch.float64):
         return False
-    if model.device.type == "meta" or not all(type(layer) in _LAYERS and _is_plain(layer, length) for layer in layers):
+    if model.device.type == "meta":
         return False
-    return not any(map(_is_hooked, [*layers, body.norm]))
+    plain = all(type(layer) in _LAYERS and _is_plain(layer, length) for layer in layers)
+    return plain and not any(map(_is_hooked, [*layers, body.norm]))
 
 
 def _is_hooked(part: nn.Module) -> bool:
