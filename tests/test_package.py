@@ -57,9 +57,14 @@ def test_every_option_of_every_group_composes():
     for group in groups:
         for path in (ROOT / "conf" / group).glob("*.yaml"):
             with initialize_config_module("shiftlens.conf", version_base="1.3"):
-                cfg = compose("analyze", [f"{group}={path.stem}"])
+                command = "train" if path.stem in ("from_scratch", "shift", "fsdp") else "analyze"
+                cfg = compose(command, [f"{group}={path.stem}"])
             assert cfg.model.name == "bundled"
             if path.stem == "quick":
                 assert (cfg.data.limit, cfg.logger) == (6, {})
             elif group == "data":
                 assert cfg.data.name == path.stem
+    for group in ("tune", "pretrain", "trainer", "callbacks", "logger"):
+        for path in (ROOT / "conf" / group).glob("*.yaml"):
+            with initialize_config_module("shiftlens.conf", version_base="1.3"):
+                assert compose("train", [f"{group}={path.stem}"]).tune.start == "base"

@@ -158,6 +158,8 @@ def next_command(
         words.append(f"model={model['name']}")
     on_top = start == "tuned" and options.method == "lora"  # an adapter lies on the tuned model
     kept = ("base", "base_revision", "template", *(("tuned", "tuned_revision") if on_top else ()))
-    changed = {key: model[key] for key in kept if model.get(key) != {"template": "auto", **named}.get(key)}
+    default = {"template": "auto"}
+    before, after = {**default, **named}, {**default, **model}
+    changed = {key: after[key] for key in kept if after.get(key) != before.get(key)}
     changed["adapter" if on_top else "tuned"] = str(to)
     return " ".join([*words, *(f"model.{key}={shlex.quote(str(value))}" for key, value in changed.items())])
