@@ -50,11 +50,9 @@ def llama_cotangents(
     places = [length - response + column - start for column in columns]
     # Up to the last attention a cotangent lies at one place alone.
     each = torch.arange(len(columns), device=last.device)
-    tips = _Part(
-        last.new_zeros(len(columns), last.shape[-1]), 0, 1, torch.tensor(places, device=last.device), each
-    )
-    tips.rows += Norm(body.norm, last[places]).cotangent(primal.gradient[columns].to(last)[:, None])[:, 0]
-    _through_mlp(body.layers[-1], streams[-1], [tips])
+    entered = Norm(body.norm, last[places]).cotangent(primal.gradient[columns].to(last)[:, None])[:, 0]
+    tips = _Part(entered, 0, 1, each, each)
+    _through_mlp(body.layers[-1], streams[-1][places], [tips])
     parts = []
     for i in range(0, len(columns), PART):
         parts.append(_part(tips.rows[i : i + PART], places[i : i + PART]))
@@ -62,10 +60,7 @@ def llama_cotangents(
     for i, (layer, key, value) in reversed(layers):
         if i < len(layers) - 1:
             _through_mlp(layer, streams[2 * i + 1], parts)
-        norm = Norm(layer.input_layernorm, streams[2 * i])
-        maps = Attention(layer.self_attn, norm.y, key[0], value[0], cos, sin)
-        for part in parts:
-            part.add(_back(maps, part), norm)
+        _through_attention(layer, streams[2 * i], parts, key[0], value[0], cos, sin)
     out = last.new_zeros(len(columns), length - start, last.shape[-1])
     for i, part in enumerate(parts):
         grid = part.spread(part.rows, last.new_zeros(part.length, part.count, last.shape[-1]))
@@ -154,6 +149,16 @@ def _through_mlp(layer: Any, x: Tensor, parts: list[_Part]) -> None:
             piece.mul_(primal.active[at][:, None])
         moved = to_gate @ mlp.gate_proj.weight
         part.add(moved.addmm_(arrived, mlp.up_proj.weight), norm)
+
+
+def _through_attention(
+    layer: Any, x: Tensor, parts: list[_Part], key: Tensor, value: Tensor, cos: Tensor, sin: Tensor
+) -> None:
+    """Moves `parts` back through the attention and its norm, where x entered, in place."""
+    norm = Norm(layer.input_layernorm, x)
+    maps = Attention(layer.self_attn, norm.y, key, value, cos, sin)
+    for part in parts:
+        part.add(_back(maps, part), norm)
 
 
 def _back(maps: Attention, part: _Part) -> Tensor:
