@@ -5,6 +5,7 @@
 Every contender runs once per round, in turn, in one process; every other round goes the other way round. Times
 are medians over rounds, and so are ratios, each of two times of one round: a machine that is busy for a while is
 busy for both. Results are compared before times: where they disagree, no ratio is printed and the exit code is 1.
+It is 1 too where a view needs more than 2 GB above a model of LLaMA-7B's shapes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
+from weights_memory import in_fresh_process
 
 from shiftlens.weights import layer_knowledge, lexicon, principal_components
 from shiftlens.weights.pairs import Lexicon
@@ -36,6 +38,8 @@ SEPARATED = 5e-4
 SMALL = [(512, 128, 100), (1536, 576, 300), (2048, 512, 300), (3072, 768, 300), (4608, 1152, 300)]
 """Rows, width and components of layers that may not take longer than scikit-learn's; the second is SmolLM2's."""
 SMALL_ROUNDS = 9
+MOST_MEMORY = 2e9
+"""Bytes that a view of the weights may need above the model."""
 
 
 @dataclass(frozen=True)
@@ -167,10 +171,28 @@ def as_words(knowledge: list[np.ndarray], lexical: Lexicon) -> list[set]:
     return [{tuple(sorted((lexical.forms[i], lexical.forms[j]))) for i, j in pairs} for pairs in knowledge]
 
 
+def memory(shape: str, threads: int) -> bool:
+    """Peaks above the model, each view in a fresh process; whether all are within what they may need."""
+    title = f"Memory of the weight views, model of {shape} shapes in bfloat16, MB"
+    table = Table("view", "model", "above it, first layer", "next layer", "most allowed", "seconds", title=title)
+    peaks = []
+    for view in ("concepts", "word pairs"):
+        found = in_fresh_process(view, shape, threads)
+        peaks.append(max(found["first"], found["further"]))
+        sizes = [found["model"], found["first"], found["further"], MOST_MEMORY]
+        table.add_row(view, *(f"{size / 1e6:,.0f}" for size in sizes), f"{found['seconds']:.0f}")
+    Console(width=150).print(table)
+    return max(peaks) <= MOST_MEMORY
+
+
 def run(options: argparse.Namespace) -> int:
+    if options.only == "memory":
+        return 0 if memory("quick" if options.quick else "7b", options.threads) else 1
     title = f"Weight views, threads: {options.threads}, medians of {options.rounds} rounds"
     table = Table("what", "contender", "seconds", "over ours", "results", title=title)
     agreed = []
+    if options.only is None:
+        agreed.append(memory("quick" if options.quick else "7b", options.threads))
     if options.only != "pairs":
         rows, width, k = (2400, 2048, 40) if options.quick else (11008, 4096, 300)
         for name, matrix in (("random", random_matrix), ("planted", planted_matrix)):
@@ -192,7 +214,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small shapes: do all agree?")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", choices=["small", "components", "pairs"], help="run one part")
+    parser.add_argument("--only", choices=["small", "components", "pairs", "memory"], help="run one part")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     with threadpool_limits(options.threads):
