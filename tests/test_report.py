@@ -229,6 +229,27 @@ def test_report_has_all_parts_in_order(analysis: Analysis) -> None:
     assert f'class="v tuned">{shares["tuned"]:.0%}<' in page
 
 
+def test_what_could_not_be_tested_stands_below_the_table_by_reason(analysis: Analysis) -> None:
+    tested, few = analysis.findings
+    more = [
+        replace(few, name=name, note=note) for name, note in (("x/1", few.note), ("x/2", "not testable: <why>"))
+    ]
+    page = render_report(replace(analysis, findings=[few, tested, *more]))
+    table = re.search(r'aria-label="Findings table">(.*?)</table>', page, re.S)
+    below = re.search(r'<details class="untested">(.*?)</details>', page, re.S)
+    assert table is not None and below is not None
+    assert re.findall(r'<th scope="row".*?<code>(.*?)</code>', table[1]) == [tested.name]
+    parts = [re.findall("<code>(.*?)</code>", part) for part in below[1].split('<p class="why">')]
+    assert parts == [[], [few.name, "x/1"], ["x/2"]]
+    assert "<summary>Not testable: 3 questions</summary>" in below[1]
+    assert below[1].count("followed and unfollowed have the same mean") == 3
+    assert "followed 1.30 ± – (1)" in below[1]
+    assert "&lt;why&gt;</p>" in below[1]
+    alone = render_report(replace(analysis, findings=[few]))
+    assert "Findings table" not in alone
+    assert '<details class="untested" open><summary>Not testable: 1 question</summary>' in alone
+
+
 def test_report_escapes_untrusted_text(hostile: Analysis) -> None:
     page = render_report(hostile)
     outside = re.sub(r"<script>.*?</script>", "", page, flags=re.S)
@@ -308,6 +329,9 @@ def test_terminal_shows_findings_and_paths(analysis: Analysis) -> None:
     assert "[red]density[/red]" in text.replace("\n", "")
     assert "3e-6" in text
     assert str(long) in text
+    assert "not testable" not in text
+    reason = "Not testable (1 sample was not followed, 2 are needed): density/followed_vs_unfollowed on verifiable"
+    assert reason in text.replace("\n", " ")
 
 
 def test_scalars_have_stable_names(analysis: Analysis) -> None:
@@ -335,12 +359,14 @@ def test_offline_wandb_run_reads_back(analysis: Analysis, tmp_path: Path, monkey
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
     report = tmp_path / "report.html"
     report.write_text("<!doctype html>")
-    big = pd.concat([analysis.tokens] * 100, ignore_index=True)
-    assert len(big) > 10_000
+    big = pd.concat([analysis.tokens] * 100, ignore_index=True).head(10_001)
+    assert len(big) == 10_001
+    edge = pd.DataFrame({"row": range(10_000)})
     logger = WandbLogger(project="test", save_dir=str(tmp_path), settings=wandb.Settings(x_disable_stats=True))
-    log_analysis(replace(analysis, tokens=big), [logger], report)
+    log_analysis(replace(analysis, tokens=big, tables={"edge": edge}), [logger], report)
     run_dir = Path(logger.experiment.dir).parent
     wandb.finish()
 
@@ -357,10 +383,18 @@ def test_offline_wandb_run_reads_back(analysis: Analysis, tmp_path: Path, monkey
     for name in ("findings", "samples", "profile"):
         assert summary[f"tables/{name}"]["_type"] == "table-file"
     assert summary["tables/samples"]["nrows"] == len(analysis.samples)
-    assert "tables/tokens" not in summary  # too long for a table: an artifact, whole
+    # The longest table that is kept whole; one row more, and it is an artifact.
+    assert summary["tables/edge"]["nrows"] == 10_000
+    kept = json.loads((run_dir / "files" / summary["tables/edge"]["path"]).read_text())
+    assert kept["data"] == [[row] for row in range(10_000)]
+    assert "tables/tokens" not in summary
     for name in ("charts/density_by_region", "charts/position_profile", "maps/0/base", "maps/2/tuned"):
         assert summary[name]["_type"] == "plotly-file"
-    text = inspect()
-    assert len([line for line in text.splitlines() if json.loads(line)["type"] == "history"]) == 1
-    assert "tokens.parquet" in text
-    assert "report.html" in text
+    records = [json.loads(line) for line in inspect().splitlines()]
+    assert len([record for record in records if record["type"] == "history"]) == 1
+    artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
+    files = {file["path"]: (a["type"], file) for a in artifacts for file in a["manifest"]["contents"]}
+    assert files["report.html"][0] == "report"
+    kind, file = files["tokens.parquet"]
+    assert kind == "table"
+    pd.testing.assert_frame_equal(pd.read_parquet(file["local_path"]), big)

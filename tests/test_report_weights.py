@@ -178,6 +178,29 @@ def test_page_counts_heads_that_changed(tables: dict[str, pd.DataFrame]) -> None
     page = render_report(make_analysis({**tables, "head_pairs": heads, "head_verbs": verbs.iloc[:0]}))
     assert "<b>0</b>, with general verbs in 0." in page
     assert embedded(page, "data-pairs_instruction")["data"][0]["z"] == [[0] * 4] * 3
+    # Their map is empty, so another is shown first.
+    options = r'<option value="pairs_(\w+)"( selected)?>.*?(: no change)?</option>'
+    assert re.findall(options, page) == [
+        ("instruction", "", ": no change"),
+        ("general", "", ": no change"),
+        ("any", " selected", ""),
+    ]
+    page = render_report(make_analysis(tables))
+    assert re.findall(options, page) == [("instruction", " selected", ""), ("general", "", ""), ("any", "", "")]
+
+
+def test_verb_shares_are_drawn_where_two_verbs_of_each_kind_changed(tables: dict[str, pd.DataFrame]) -> None:
+    rows = [("a", "instruction", "1"), ("b", "instruction", "1"), ("c", "general", "1"), ("d", "general", "2")]
+    shares = pd.DataFrame(rows, columns=["verb", "kind", "layers"]).assign(share=0.5, n=2)
+    few = {**tables, "verb_shares": shares}
+    assert "verb_shares" not in weight_charts(few)  # the general verbs are at two depths
+    page = render_report(make_analysis(few))
+    told = page[page.index('<h2 id="h-verbs">') :]
+    assert told.index("<li>") < told.index("Not drawn: at no depth") < told.index("</section>")
+    assert 'id="figure-verb_shares"' not in page
+    assert "verb_shares" in weight_charts({**tables, "verb_shares": shares.assign(layers="1")})
+    unknown = shares.assign(layers="1", share=[0.5, None, 0.5, 0.5])
+    assert "verb_shares" not in weight_charts({**tables, "verb_shares": unknown})
 
 
 def test_a_head_not_looked_at_has_no_cell(tables: dict[str, pd.DataFrame]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from shiftlens.evidence.finding import Finding
 
@@ -72,6 +72,23 @@ def headline(finding: Finding) -> bool:
     return finding.name.endswith(("/all", "/interpretable"))
 
 
+def untestable(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Findings that could not be tested, by reason, in the order in which reasons come first.
+
+    Example:
+        >>> blank = ("", "", "", "", "", "", 1, {}, None, "", None, None, float("nan"), {}, "not testable: few")
+        >>> made = [Finding(name, *blank) for name in "ab"]
+        >>> {why: [finding.name for finding in same] for why, same in untestable(made).items()}
+        {'few': ['a', 'b']}
+    """
+    reasons: dict[str, list[Finding]] = {}
+    for finding in findings:
+        if not finding.testable:
+            why = finding.note.removeprefix("not testable: ") or "no reason given"
+            reasons.setdefault(why, []).append(finding)
+    return reasons
+
+
 def effect(finding: Finding) -> str:
     """The effect size with its interval, e.g. ``Hedges g 0.29 [0.10, 0.40]``, or a dash."""
     if finding.effect is None:
@@ -83,13 +100,18 @@ def effect(finding: Finding) -> str:
 def groups(finding: Finding) -> list[str]:
     """Mean, spread and size of each group, e.g. ``base 1.00 ± 0.50 (252)``; a dash for what is not known.
 
+    A group without members has neither mean nor spread, whatever stands in for them.
+
     Example:
         >>> from shiftlens.evidence.finding import Group
-        >>> found = {"base": Group(1.0, 0.5, 9), "tuned": Group(1.2, float("nan"), 1)}
+        >>> found = {"base": Group(1.0, 0.5, 9), "tuned": Group(1.2, float("nan"), 1), "none": Group(0.0, 0.0, 0)}
         >>> groups(Finding("", "", "", "", "", "", "", 1, found, None, "", None, None))
-        ['base 1.00 ± 0.50 (9)', 'tuned 1.20 ± – (1)']
+        ['base 1.00 ± 0.50 (9)', 'tuned 1.20 ± – (1)', 'none – (0)']
     """
-    return [f"{name} {_two(g.mean)} ± {_two(g.std)} ({g.n})" for name, g in finding.groups.items()]
+    return [
+        f"{name} {_two(g.mean)} ± {_two(g.std)} ({g.n})" if g.n else f"{name} – (0)"
+        for name, g in finding.groups.items()
+    ]
 
 
 def _concepts(finding: Finding) -> str:

@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from shiftlens.evidence.analysis import Analysis
-from shiftlens.report.sentences import effect, groups, p_value
+from shiftlens.report.sentences import effect, groups, p_value, untestable
 
 
 def print_summary(analysis: Analysis, paths: Iterable[Path], console: Console) -> None:
-    """Print the findings as a table, then the files written.
+    """Print the findings as a table, those that could not be tested by reason, then the files written.
 
     Args:
         analysis: the run.
@@ -39,15 +39,18 @@ def print_summary(analysis: Analysis, paths: Iterable[Path], console: Console) -
         table.add_column("p", justify="right", no_wrap=True)
         table.add_column("corrected", justify="right", no_wrap=True)
         table.add_column("verdict")
-        for finding in analysis.findings:
+        tested = [finding for finding in analysis.findings if finding.testable]
+        for finding in tested:
             # Text, not str: names and notes must not be read as rich markup.
-            p = p_value(finding.p).removeprefix("= ") if finding.testable else "–"
-            size = effect(finding) if finding.testable else finding.note or "not testable"
+            p, size = p_value(finding.p).removeprefix("= "), effect(finding)
             corrected = "–" if finding.p_corrected is None else p_value(finding.p_corrected).removeprefix("= ")
             cells = [finding.name, finding.data, str(finding.n), "\n".join(groups(finding)), size, p, corrected]
             cells.append(finding.verdict)
             table.add_row(*(Text(cell) for cell in cells))
-        console.print(table)
+        if tested:
+            console.print(table)
+        for why, same in untestable(analysis.findings).items():
+            console.print(Text(f"Not testable ({why}): " + ", ".join(f"{f.name} on {f.data}" for f in same)))
     else:
         console.print("No findings.")
     console.print("Written:")

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from shiftlens.evidence.analysis import Analysis
 from shiftlens.evidence.finding import Finding
 from shiftlens.report.figures import COLORS
-from shiftlens.report.sentences import sentence
+from shiftlens.report.sentences import sentence, untestable
 from shiftlens.report.weights_browser import pack_concepts
 from shiftlens.report.weights_concepts import explained_variance, levels, rotation, tasks
 from shiftlens.report.weights_pairs import KIND_COLORS, MIDDLE, head_changes, verb_shares
@@ -67,7 +67,7 @@ def weight_charts(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
         verbs = tables["head_verbs"]
         for kind in ("instruction", "general", "any"):
             charts[f"pairs_{kind}"] = head_changes(have["head_pairs"], verbs, kind)
-    if "verb_shares" in have and have["verb_shares"]["share"].notna().any():
+    if "verb_shares" in have and _comparable(have["verb_shares"]):
         charts["verb_shares"] = verb_shares(have["verb_shares"])
     return charts
 
@@ -100,17 +100,17 @@ def weight_views(analysis: Analysis) -> dict[str, Any]:
     }
 
 
+def _comparable(shares: pd.DataFrame) -> bool:
+    """Whether somewhere in the depth there are two changed verbs of each kind, of which a mean can be told."""
+    counts = shares[shares["share"].notna()].groupby(["layers", "kind"]).size().unstack(fill_value=0)
+    return all(kind in counts for kind in KIND_COLORS) and bool((counts >= 2).all(axis=1).any())
+
+
 def _told(findings: Sequence[Finding], names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Sentences of one part; findings that cannot be tested for the same reason share one."""
-    told: list[dict[str, Any]] = []
-    reasons: dict[str, list[Finding]] = {}
-    for finding in findings:
-        if finding.name.startswith(names):
-            if finding.testable:
-                told.append({"text": sentence(finding), "quiet": False})
-            else:
-                reasons.setdefault(finding.note.removeprefix("not testable: "), []).append(finding)
-    for why, same in reasons.items():
+    part = [finding for finding in findings if finding.name.startswith(names)]
+    told: list[dict[str, Any]] = [{"text": sentence(f), "quiet": False} for f in part if f.testable]
+    for why, same in untestable(part).items():
         text = sentence(same[0]) if len(same) == 1 else f"{len(same)} questions are not testable: {why}."
         told.append({"text": text, "quiet": True})
     return told
