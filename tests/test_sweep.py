@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -130,9 +132,11 @@ def test_every_launcher_gives_the_same_and_explains_each_sample_once(launcher, l
     if launcher == "joblib":
         assert "upload them with: wandb sync" in done.stdout
         for number, b in enumerate((0, 3)):
-            config = next((tmp_path / "out" / str(number)).glob("wandb/offline-run-*/*.wandb")).read_bytes()
-            assert b"out" in config
-            assert f"saliency.b={b}".encode() in config
+            run_dir = next((tmp_path / "out" / str(number)).glob("wandb/offline-run-*"))
+            command = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json", run_dir]
+            told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+            (logged,) = (r["run"] for r in map(json.loads, told.splitlines()) if r["type"] == "run")
+            assert (logged["run_group"], logged["display_name"]) == ("out", f"saliency.b={b}")
 
 
 def test_a_sweep_over_models_computes_the_base_once(words, pair, tmp_path):
@@ -214,8 +218,47 @@ def test_lost_jobs_and_those_that_never_started_are_named(tmp_path):
     assert [job.status for job in summary.jobs] == ["done", "lost", "not started"]
     assert not summary.complete
     page = summary.page.read_text()
+    assert "Not testable" not in page
     assert "saliency.b=&lt;i&gt;" in page
     assert "<i>" not in page
+
+
+def test_maps_of_a_question_have_the_same_rows_and_tell_corrected_p(tmp_path):
+    effects = {(10, 0): -0.004, (10, 5): 0.5, (20, 0): -0.3, (20, 5): 0.1, (20, 12): 0.2}
+    ps = {(10, 0): 0.9, (10, 5): 0.001, (20, 0): 0.8, (20, 5): 0.2, (20, 12): 0.04}
+    plan = [[f"saliency.L={L}", f"saliency.b={b}", "saliency.p=4"] for L in (10, 20) for b in (0, 5, 12)]
+    Plan(plan, "basic").write(tmp_path)
+    for number, (L, b) in enumerate((L, b) for L in (10, 20) for b in (0, 5, 12)):
+        if (L, b) in effects:
+            found = [
+                finding(ps[L, b], effect=effects[L, b], effect_name="g"),
+                finding(None, "a/first", note="not testable: <few>"),
+            ]
+            write_job(tmp_path, number, found, L=L, b=b, p=4).write(tmp_path)
+    summary = summarise(tmp_path)
+    page = summary.page.read_text()
+    assert "launcher local" in page
+    assert "Not testable in any of 5 cells: &lt;few&gt;." in page
+    order = [page.index(mark) for mark in ("<code>x/y</code></h3>", "<code>a/first</code></h3>")]
+    assert order == sorted(order)
+    listed = re.findall(r'<th scope="row"><code>(.*?)</code>', page)
+    assert listed == ["x/y"] * 5 + ["a/first"] * 5
+    levels = re.findall(r"<caption.*?L = (\d+)</caption>.*?<tbody>(.*?)</tbody>", page, re.S)
+    holm = dict(zip(ps, naive_holm(list(ps.values())), strict=True))
+    for L, body in levels:
+        rows = re.findall(r'<th scope="row">(\d+)</th>(.*?)</tr>', body)
+        assert [b for b, _ in rows] == ["0", "5", "12"]
+        for b, cell in rows:
+            key = int(L), int(b)
+            shown = re.search(r">([−\d.]+)</a><small>p (&gt; )?([\d.]+)</small>", cell)
+            assert (shown is None) == (key not in effects)
+            assert ('class="stands"' in cell) == (holm.get(key, 1) < 0.05)
+            if shown:
+                assert float(shown[1].replace("−", "-")) == pytest.approx(effects[key], abs=0.005)
+                assert bool(shown[2]) == (holm[key] > 0.99)
+                assert float(shown[3]) == pytest.approx(holm[key], rel=0.05)
+    assert [L for L, _ in levels] == ["10", "20"]
+    assert "−0.00" not in page and "-0.00" not in page
 
 
 def test_a_sweep_without_a_single_result_has_a_summary(tmp_path):

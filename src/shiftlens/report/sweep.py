@@ -60,10 +60,10 @@ def write_sweep_report(path: Path, jobs: pd.DataFrame, cells: pd.DataFrame, head
         jobs=_records(jobs),
         head=head,
         questions=list(questions(cells)),
-        cells=_records(cells.sort_values("name", kind="stable").head(MAX_ROWS)),
+        cells=_records(_by_question(cells).head(MAX_ROWS)),
         left_out=max(0, len(cells) - MAX_ROWS),
         number=_number,
-        p_text=lambda p: "–" if pd.isna(p) else p_value(float(p)).removeprefix("= "),
+        p_text=_p_text,
         alpha=ALPHA,
         style=Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8")),
     )
@@ -92,14 +92,17 @@ def questions(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 def _sentence(family: pd.DataFrame, tested: pd.DataFrame) -> str:
     if tested.empty:
-        return f"Not testable in any of {len(family)} cells."
+        notes = family["note"].fillna("").unique()
+        why = f": {notes[0].removeprefix('not testable: ')}" if len(notes) == 1 and notes[0] else ""
+        return f"Not testable in any of {len(family)} cells{why}."
     stands = int((tested["p_sweep"] < ALPHA).sum())
     text = f"p < {ALPHA} after correction in {stands} of {len(tested)} cells"
     effects = tested["effect"].dropna()
     if len(effects):
         kinds = " or ".join(tested["effect_name"].dropna().unique())
         text += (
-            f"; {kinds} from {effects.min():.2f} to {effects.max():.2f}, median {effects.median():.2f}, "
+            f"; {kinds} from {_number(effects.min())} to {_number(effects.max())}, "
+            f"median {_number(effects.median())}, "
             f"above 0 in {int((effects > 0).sum())}"
         )
     untested = len(family) - len(tested)
@@ -115,7 +118,8 @@ def _maps(family: pd.DataFrame) -> Iterator[dict[str, Any]]:
         if len(group.drop_duplicates(grid)) < 2 or group["effect"].nunique(dropna=False) < 2:
             continue
         found = {tuple(row[key] for key in grid): row for row in _records(group)}
-        ps = sorted(group["saliency.p"].unique())
+        # Every level has the same rows, so that levels can be compared across; what has no result stays empty.
+        bs, ps = (sorted(group[f"saliency.{name}"].unique()) for name in ("b", "p"))
         base, tuned, *others = map(str, choice)
         yield {
             "title": f"{base} → {tuned}, " + ", ".join(other for other in others if other != "nan"),
@@ -123,12 +127,9 @@ def _maps(family: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "levels": [
                 {
                     "L": L,
-                    "rows": [
-                        {"b": b, "cells": [_cell(found.get((L, b, p)), largest) for p in ps]}
-                        for b in sorted(part["saliency.b"].unique())
-                    ],
+                    "rows": [{"b": b, "cells": [_cell(found.get((L, b, p)), largest) for p in ps]} for b in bs],
                 }
-                for L, part in group.groupby("saliency.L")
+                for L in sorted(group["saliency.L"].unique())
             ],
         }
 
@@ -145,11 +146,13 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _cell(row: dict[str, Any] | None, largest: float) -> dict[str, Any]:
     if row is None:
-        return {"text": "", "title": "not in this sweep", "color": "", "share": 0, "stands": False, "href": ""}
+        title = "no result: not in this sweep, or its job is not done"
+        return {"text": "", "p": "", "title": title, "color": "", "share": 0, "stands": False, "href": ""}
     effect, p = row["effect"], row["p_sweep"]
     known = not pd.isna(effect)
     return {
-        "text": f"{effect:.2f}" if known else "n/t",
+        "text": _number(effect) if known else "n/t",
+        "p": "" if pd.isna(p) else f"p {_p_text(p)}",
         "title": f"{row['effect_name']} {_number(effect)} [{_number(row['ci_low'])}, {_number(row['ci_high'])}], "
         f"n = {row['n']}, p {p_value(None if pd.isna(row['p']) else row['p'])}, "
         f"corrected {p_value(None if pd.isna(p) else p)}",
@@ -161,4 +164,15 @@ def _cell(row: dict[str, Any] | None, largest: float) -> dict[str, Any]:
 
 
 def _number(value: float | None) -> str:
-    return f"{value:.2f}" if value is not None and math.isfinite(value) else "–"
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no minus before a zero
+
+
+def _p_text(p: float | None) -> str:
+    return "–" if p is None or math.isnan(p) else p_value(p).removeprefix("= ")
+
+
+def _by_question(cells: pd.DataFrame) -> pd.DataFrame:
+    """The rows in the order in which questions are told."""
+    return cells.sort_values("name", key=lambda names: pd.Series(pd.factorize(names)[0]), kind="stable")
