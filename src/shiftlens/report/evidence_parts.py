@@ -145,7 +145,7 @@ def shift_by_position(profile: pd.DataFrame) -> go.Figure:
                 x=[_place(scale, int(place)) for place in counts.index],
                 y=(counts[kind] / total).tolist(),
                 customdata=[round(n) for n in total],
-                hovertemplate="%{x}: %{y:.1%} of %{customdata} tokens",
+                hovertemplate=f"%{{x}}{' %' if scale == 'relative' else ''}: %{{y:.1%}} of %{{customdata}} tokens",
                 name=kind,
                 legendgroup=kind,
                 showlegend=panel == 1,
@@ -153,7 +153,8 @@ def shift_by_position(profile: pd.DataFrame) -> go.Figure:
                 row=1,
                 col=panel,
             )
-    fig.update_xaxes(title="position in the response", col=1)
+    # Ten labels have no room for a percent sign each: they would be drawn aslant.
+    fig.update_xaxes(title="position in the response, %", tickangle=0, tickfont={"size": 11}, col=1)
     fig.update_xaxes(title="response token", col=2)
     fig.update_yaxes(title="share of tokens", col=1)
     fig.update_yaxes(range=[0, 1], tickformat=".0%")
@@ -186,7 +187,7 @@ def faithfulness_boxes(table: pd.DataFrame) -> go.Figure:
 
 def _place(scale: str, place: int) -> str:
     if scale == "relative":
-        return f"{place * 100 // BINS}–{(place + 1) * 100 // BINS} %"
+        return f"{place * 100 // BINS}–{(place + 1) * 100 // BINS}"
     return f"{place * STEP + 1}–{(place + 1) * STEP}"
 
 

@@ -46,7 +46,7 @@ def sentence(finding: Finding) -> str:
     if len(finding.groups) != 2:
         return f"{finding.question} On {finding.data}: {numbers}"
     high, low = sorted(finding.groups.items(), key=lambda item: item[1].mean, reverse=True)
-    means = f"{high[1].mean:.2f} vs {low[1].mean:.2f}"
+    means = f"{high[1].mean:z.2f} vs {low[1].mean:z.2f}"
     who = f" ({finding.role} model)" if finding.role != "both" else ""
     if finding.p is not None and finding.p < 0.05:
         claim = f"the {measure}{who} is higher for {high[0]} than for {low[0]}: {means}"
@@ -90,11 +90,16 @@ def untestable(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 
 
 def effect(finding: Finding) -> str:
-    """The effect size with its interval, e.g. ``Hedges g 0.29 [0.10, 0.40]``, or a dash."""
+    """The effect size with its interval, e.g. ``Hedges g 0.29 [0.10, 0.40]``, or a dash.
+
+    Example:
+        >>> effect(Finding(*7 * [""], 9, {}, -0.001, "Hedges g", (-0.2, 0.2), 0.9))
+        'Hedges g 0.00 [-0.20, 0.20]'
+    """
     if finding.effect is None:
         return "–"
-    interval = f" [{finding.ci[0]:.2f}, {finding.ci[1]:.2f}]" if finding.ci is not None else ""
-    return f"{finding.effect_name} {finding.effect:.2f}{interval}"
+    interval = f" [{finding.ci[0]:z.2f}, {finding.ci[1]:z.2f}]" if finding.ci is not None else ""
+    return f"{finding.effect_name} {finding.effect:z.2f}{interval}"
 
 
 def groups(finding: Finding) -> list[str]:
@@ -176,7 +181,7 @@ def _opposite(finding: Finding) -> bool:
 
 
 def _two(value: float) -> str:
-    return f"{value:.2f}" if math.isfinite(value) else "–"
+    return f"{value:z.2f}" if math.isfinite(value) else "–"
 
 
 def p_value(p: float | None) -> str:

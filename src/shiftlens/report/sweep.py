@@ -166,7 +166,7 @@ def _cell(row: dict[str, Any] | None, largest: float) -> dict[str, Any]:
 def _number(value: float | None) -> str:
     if value is None or not math.isfinite(value):
         return "–"
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # + 0.0: no minus before a zero
+    return f"{value:z.2f}".replace("-", "−")  # z: no minus before a zero
 
 
 def _p_text(p: float | None) -> str:
