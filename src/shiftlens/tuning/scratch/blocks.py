@@ -48,8 +48,8 @@ def blocks(
         documents: the text; each begins with the tokenizer's begin token and ends with its end token.
         tokenizer: the tokenizer.
         length: tokens of a block; the rest of the stream that fills none is dropped.
-        repeats: share of the blocks that say every passage twice, and so only half of their text. Prose alone
-            hardly teaches a small model to copy, and most instructions ask for that.
+        repeats: share of the blocks that say every passage twice, and so only half of their text: a push towards
+            copying, which most instructions ask for.
         seed: of which blocks these are, and of the lengths of passages.
 
     Returns:
