@@ -11,8 +11,9 @@ from rich.console import Console
 from shiftlens.models.loading import LM
 from shiftlens.prompts.schema import Prompt
 from shiftlens.provenance import provenance
+from shiftlens.quiet import quiet_libraries
 from shiftlens.tuning.examples import examples
-from shiftlens.tuning.fit import TuneRecord, fit, quiet_libraries
+from shiftlens.tuning.fit import TuneRecord, fit
 from shiftlens.tuning.options import tune_options
 from shiftlens.tuning.save import save_tuned
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import logging
 import os
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +17,6 @@ from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
-from transformers.utils import logging as transformers_logging
 
 from shiftlens.attribution import AttributionModule, Costs, Engine, Ledger, Request, Row, calibrated
 from shiftlens.callbacks import LedgerWriter, View
@@ -27,6 +24,7 @@ from shiftlens.errors import ConfigError
 from shiftlens.models.identity import digest
 from shiftlens.models.loading import LM, load_lm
 from shiftlens.prepare import Role
+from shiftlens.quiet import quiet_libraries
 from shiftlens.sweep import may_start_ranks
 
 
@@ -70,7 +68,6 @@ class Runner:
         ledger = Ledger(self.ledger_root, role.identity)
         by_key = {request.key: request for request in requests}
         if _agreed(self._wanting(ledger, role, by_key), digest(sorted(by_key))):
-            _quiet_libraries()
             trainer = self._trainer(ledger)
             with self._turn(name, ledger, by_key, trainer):
                 if trainer.world_size > 1 or self._wanting(ledger, role, by_key):
@@ -148,6 +145,7 @@ class Runner:
         Raises:
             ConfigError: there are more ranks.
         """
+        quiet_libraries()
         ranks = Trainer(**instantiate(dict(self.trainer)), logger=False, enable_checkpointing=False).world_size
         if prompts < ranks:
             raise ConfigError(
@@ -233,13 +231,3 @@ def _tf32(on: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def _quiet_libraries() -> None:
-    """Start-up lines, hints about workers and bars of half a second say nothing about this use."""
-    transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    for noise in (".*is_gradient_checkpointing.*", ".*treespec, LeafSpec.*"):
-        warnings.filterwarnings("ignore", message=noise)

@@ -18,10 +18,11 @@ from shiftlens.models.loading import LM, load_lm, load_tokenizer, shared_templat
 from shiftlens.models.pair import Pair, find_pair
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.provenance import provenance
+from shiftlens.quiet import quiet_libraries
 from shiftlens.runner import is_main_rank
 from shiftlens.tuning.checkpoints import where_to_resume
 from shiftlens.tuning.examples import Example, examples
-from shiftlens.tuning.fit import TuneRecord, fit, quiet_libraries
+from shiftlens.tuning.fit import TuneRecord, fit
 from shiftlens.tuning.lora import plain_model
 from shiftlens.tuning.options import TuneOptions
 from shiftlens.tuning.ranks import whole_weights

@@ -224,7 +224,9 @@ def tell(finding: Finding) -> str:
         way = ("rises" if (finding.effect or 0) > 0 else "falls") if clear else "has no clear trend"
         return f"{about} {way} over the looks: {numbers}"
     before, after = finding.groups["before"].mean, finding.groups["after"].mean
-    claim = ("rose" if after > before else "fell") if clear else "no clear change"
+    # The test of the score asks in one direction only, so without a clear rise nothing is said of a fall.
+    unclear = "no clear rise" if measure == "instruction_score" else "no clear change"
+    claim = ("rose" if after > before else "fell") if clear else unclear
     form = ".0%" if measure == "follow_rate" else ".2f"
     return f"{about}: {claim}, {before:{form}} before and {after:{form}} after; {numbers}"
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +15,10 @@ from lightning.pytorch.tuner.tuning import Tuner
 from rich.console import Console
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM
+from shiftlens.quiet import quiet_libraries
 from shiftlens.tuning.checkpoints import BEST, WholeFiles, checkpointing
 from shiftlens.tuning.examples import Example, data_hash
 from shiftlens.tuning.lora import with_lora
@@ -205,20 +203,3 @@ def _find_rate(module: TuningModule, trainer: Mapping[str, Any], ranks: int, ste
         console.print(f"  no learning rate stood out; {module.rate:g} stays")
     else:
         console.print(f"  learning rate found: {module.rate:.3g}")
-
-
-def quiet_libraries() -> None:
-    """Start-up lines and hints about workers say nothing about this use."""
-    transformers_logging.disable_progress_bar()
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for noise in (
-        ".*does not have many workers.*",
-        ".*sync_dist=True.*",
-        ".*is_gradient_checkpointing.*",
-        ".*treespec, LeafSpec.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*`isinstance\\(treespec, LeafSpec\\)`.*",
-        ".*lr_scheduler.step.*before.*optimizer.step.*",
-    ):
-        warnings.filterwarnings("ignore", message=noise)
