@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 from shiftlens.attribution.llama_layer import BLOCK, Attention, Norm, gates, rotations
 from shiftlens.attribution.primal import Primal
 
-PART = 16
-"""Cotangents per matrix product: enough for full speed, few enough to stay in cache."""
+PART, ROWS = 16, 1536
+"""Most cotangents per matrix product, and about so many rows: enough for full speed, few enough for the cache."""
 
 
 def llama_cotangents(
@@ -53,18 +53,18 @@ def llama_cotangents(
     entered = Norm(body.norm, last[places]).cotangent(primal.gradient[columns].to(last)[:, None])[:, 0]
     tips = _Part(entered, 0, 1, each, each)
     _through_mlp(body.layers[-1], streams[-1][places], [tips])
-    parts = []
-    for i in range(0, len(columns), PART):
-        parts.append(_part(tips.rows[i : i + PART], places[i : i + PART]))
+    size = max(1, min(PART, ROWS // (places[-1] + 1)))
+    starts = range(0, len(columns), size)
+    parts = [_part(tips.rows[i : i + size], places[i : i + size]) for i in starts]
     layers = list(enumerate(zip(body.layers, primal.keys, primal.values, strict=True)))
     for i, (layer, key, value) in reversed(layers):
         if i < len(layers) - 1:
             _through_mlp(layer, streams[2 * i + 1], parts)
         _through_attention(layer, streams[2 * i], parts, key[0], value[0], cos, sin)
     out = last.new_zeros(len(columns), length - start, last.shape[-1])
-    for i, part in enumerate(parts):
+    for i, part in zip(starts, parts, strict=True):
         grid = part.spread(part.rows, last.new_zeros(part.length, part.count, last.shape[-1]))
-        out[i * PART : i * PART + part.count, : len(grid)] = grid.transpose(0, 1)
+        out[i : i + part.count, : len(grid)] = grid.transpose(0, 1)
     return out
 
 
