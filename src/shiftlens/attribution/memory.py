@@ -13,6 +13,8 @@ import psutil
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from shiftlens.attribution.llama_cotangents import PART as COTANGENTS
+from shiftlens.attribution.llama_tangents import PART as TANGENTS
 from shiftlens.errors import ShiftLensError
 
 log = logging.getLogger(__name__)
@@ -116,7 +118,7 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
         return Need(graph + widened, 8 * stream + 4 * hidden + 2 * maps * (itemsize + wide) + head)
     cache = 2 * layers * stream + head * response + widened
     if written_out:  # parts pass through a layer one after the other
-        kept, part = (2 * layers * stream, 16) if mode == "reverse" else (0, 8)
+        kept, part = (2 * layers * stream, COTANGENTS) if mode == "reverse" else (0, TANGENTS)
         return Need(cache + kept + part * (8 * stream + 3 * hidden) + 2 * maps * itemsize, 2 * stream)
     return Need(cache, 10 * stream + 5 * hidden + 2 * maps * (itemsize + wide))
 
