@@ -4,8 +4,10 @@
 
 Every contender runs once per round, in turn, in one process; every other round goes the other way round. Times
 are medians over rounds, and so are ratios, each of two times of one round: a machine that is busy for a while is
-busy for both. Results are compared before times: where they disagree, no ratio is printed and the exit code is 1.
-It is 1 too where a view needs more than 2 GB above a model of LLaMA-7B's shapes.
+busy for both. Before each there is a pause, which is not timed: numpy, scipy and torch have threads of their own,
+which stay awake on their cores for some 30 ms after their work and would slow whoever comes next. Results are
+compared before times: where they disagree, no ratio is printed and the exit code is 1. It is 1 too where a view
+needs more than 2 GB above a model of LLaMA-7B's shapes.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ SEPARATED = 5e-4
 
 SMALL = [(512, 128, 100), (1536, 576, 300), (2048, 512, 300), (3072, 768, 300), (4608, 1152, 300)]
 """Rows, width and components of layers that may not take longer than scikit-learn's; the second is SmolLM2's."""
-SMALL_ROUNDS = 9
+SMALL_ROUNDS = 15
+PAUSE = 0.1
+"""Seconds before each contender, for the threads of the one before it to fall asleep."""
 MOST_MEMORY = 2e9
 """Bytes that a view of the weights may need above the model."""
 
@@ -61,6 +65,7 @@ def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> Timing:
     for number in range(rounds):
         names = list(contenders)[:: -1 if number % 2 else 1]
         for name in names:
+            time.sleep(PAUSE)
             start = time.perf_counter()
             results[name] = contenders[name]()
             times[name].append(time.perf_counter() - start)

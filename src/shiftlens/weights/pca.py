@@ -78,9 +78,7 @@ def principal_components(rows: Float[Tensor, "rows width"], k: int, method: str 
     pairs = _lanczos(C, k) if iterate and total > 0 else None
     variance, vectors = _full(C, k) if pairs is None else pairs
     variance = variance.clamp(min=0)
-    components = vectors.T.contiguous()
-    largest = components.abs().argmax(dim=1, keepdim=True)
-    components *= torch.where(components.gather(1, largest) < 0, -1.0, 1.0).to(components)
+    components = _oriented(vectors.T)
     return PrincipalComponents(components, variance, variance / total if total > 0 else variance, total)
 
 
@@ -103,8 +101,9 @@ def covariance(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "width width"
 def _lower_covariance(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "width width"]:
     """The same with, on a CPU, the upper triangle left at 0: there half of the product is enough.
 
-    The mean is taken in float64, so that equal rows leave exactly nothing. All is done by scipy, as the
-    decomposition is: threads of one library do not wait for those of another.
+    The mean is taken in float64, so that equal rows leave exactly nothing. On a CPU nothing from here to the
+    oriented components is done by torch if it could take threads. scipy's own, done with their part, stay awake
+    for tens of milliseconds, and torch's would wait for their cores: as long as a small matrix takes as a whole.
     """
     rows = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
     if rows.device.type != "cpu":
@@ -119,11 +118,17 @@ def _lower_covariance(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "width
 def _full(C: Float[Tensor, "width width"], k: int) -> tuple[Float[Tensor, " k"], Float[Tensor, "width k"]]:
     """Top-k eigenpairs from the whole decomposition of a matrix, of which the lower triangle is read."""
     if C.device.type == "cpu":
-        found = scipy.linalg.eigh(C.numpy(), driver="evd", overwrite_a=True, check_finite=False)
-        values, vectors = map(torch.from_numpy, found)
-    else:
-        values, vectors = linalg.eigh(C)
+        rising, columns = scipy.linalg.eigh(C.numpy(), driver="evd", overwrite_a=True, check_finite=False)
+        return torch.from_numpy(rising[::-1][:k].copy()), torch.from_numpy(columns.T[::-1][:k].copy()).T
+    values, vectors = linalg.eigh(C)
     return values.flip(0)[:k], vectors.flip(1)[:, :k]
+
+
+def _oriented(components: Float[Tensor, "k width"]) -> Float[Tensor, "k width"]:
+    """Rows times 1 or -1, so that the entry of largest magnitude of each is positive; by numpy, in one thread."""
+    values = np.ascontiguousarray(components.cpu().numpy())
+    largest = np.take_along_axis(values, np.abs(values).argmax(axis=1)[:, None], axis=1)
+    return torch.from_numpy(values * np.where(largest < 0, -1, 1).astype(values.dtype)).to(components.device)
 
 
 def _lanczos(
