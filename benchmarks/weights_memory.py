@@ -44,7 +44,7 @@ class Shape:
 
 
 SHAPES: Mapping[str, Shape] = {
-    "7b": Shape(width=4096, d_ff=11008, heads=32, words=20_000, vocabulary=32_000, components=300, dim=300),
+    "7b": Shape(width=4096, d_ff=11008, heads=32, words=20_000, vocabulary=128_000, components=300, dim=300),
     "quick": Shape(width=256, d_ff=512, heads=4, words=2000, vocabulary=3000, components=40, dim=50),
 }
 

@@ -66,7 +66,7 @@ class ConceptWatch:
         weights = view(lm.model)
         self.depth = weights.layers
         found = {str(layer): print_of(weights.down(layer)) for layer in self.layers}
-        found["words"] = print_of(weights.output_embedding)
+        found["words"] = "".join(map(print_of, weights.output_embedding.blocks()))
         self.prints = self.prints or found
         words = found["words"] == self.prints["words"]
         same = [layer for layer in self.layers if found[str(layer)] == self.prints[str(layer)]]
@@ -142,7 +142,7 @@ class PairWatch:
         weights = view(lm.model)
         self.depth, self.heads = weights.layers, weights.heads
         found = {str(layer): self._print(weights, layer) for layer in self.layers}
-        found["words"] = print_of(weights.input_embedding)
+        found["words"] = "".join(map(print_of, weights.input_embedding.blocks()))
         self.prints = self.prints or found
         words = found["words"] == self.prints["words"]
         again = [

@@ -167,10 +167,18 @@ def test_embeddings_are_what_enters_the_first_layer_and_what_makes_the_logits(fa
     elif family.startswith("opt"):
         position = body.embed_positions.weight[2]  # the first two rows are never used
     torch.testing.assert_close(weights.input_embedding[IDS[:, 0]] + position, seen.x[0], **EXACT)
-    logits = seen.last[0] @ weights.output_embedding.T
+    output = weights.output_embedding
+    logits = seen.last[0] @ output[:].T
     if cap := getattr(model.config, "final_logit_softcapping", None):
         logits = cap * torch.tanh(logits / cap)
     torch.testing.assert_close(logits, seen.logits, **EXACT)
+    # Single rows and blocks are those of the whole.
+    assert len(output) == len(output[:]) == VOCAB
+    torch.testing.assert_close(output[IDS[:, 0]], output[:][IDS[:, 0]], **EXACT)
+    for table in (weights.input_embedding, output):
+        blocks = list(table.blocks(5))
+        assert {len(block) for block in blocks[:-1]} == {5}
+        torch.testing.assert_close(torch.cat(blocks), table[:], **EXACT)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "opt", "llama"])
@@ -207,9 +215,9 @@ def test_half_precision_is_widened_before_anything_is_folded(family):
             assert getattr(got, name).dtype == torch.float32
             assert torch.equal(getattr(got, name), getattr(want, name))
         assert torch.equal(weights.down(layer), wide.down(layer))
-    assert torch.equal(weights.output_embedding, wide.output_embedding)
+    assert torch.equal(weights.output_embedding[:], wide.output_embedding[:])
     # Gemma rounds the factor of its embeddings to the weights' type.
-    torch.testing.assert_close(weights.input_embedding, wide.input_embedding, rtol=2**-8, atol=0)
+    torch.testing.assert_close(weights.input_embedding[:], wide.input_embedding[:], rtol=2**-8, atol=0)
 
 
 def test_nothing_is_kept_and_nothing_wants_a_gradient():
@@ -317,7 +325,7 @@ def test_a_real_model(real_base):
     model = copy.deepcopy(real_base.model).float()
     weights = view(model)
     assert (weights.layers, weights.heads, weights.width, weights.head) == (30, 9, 576, 64)
-    assert weights.input_embedding.shape == weights.output_embedding.shape == (49152, 576)
+    assert weights.input_embedding[:].shape == weights.output_embedding[:].shape == (49152, 576)
     assert weights.down(29).shape == (1536, 576)
     assert weights.query_key(29).key.shape == (9, 576, 64)
     seen = capture(model, torch.tensor([[504], [3575], [28], [260]]))

@@ -22,6 +22,7 @@ from shiftlens.models import package as packages
 from shiftlens.words import (
     Vectors,
     cooccurrence_threshold,
+    embeddings,
     frequent_words,
     instruction_verbs,
     lexicon_from_config,
@@ -106,6 +107,33 @@ def test_half_precision_is_averaged_in_float32():
     assert got.dtype == torch.float32 and not got.requires_grad
     ids = word_tokens(tokenizer, ["zebra"])[0]
     np.testing.assert_allclose(got[1], table.detach().float().numpy()[ids].mean(0), rtol=1e-5, atol=1e-6)
+
+
+class Watched:
+    """A table that makes its rows on demand and notes how many were wanted at once."""
+
+    def __init__(self, table):
+        self.table, self.wanted, self.device = table, [], table.device
+
+    def __len__(self):
+        return len(self.table)
+
+    def __getitem__(self, ids):
+        self.wanted.append(len(ids))
+        return 3 * self.table[ids].double()
+
+
+def test_only_the_rows_of_a_block_of_words_are_made_at_a_time(monkeypatch):
+    tokenizer = byte_level()
+    words = ["the", "grammar", "zebra", "", "naïve", "木", "the", "him"]
+    table = torch.randn(len(tokenizer), 5, generator=torch.Generator().manual_seed(0)).bfloat16()
+    monkeypatch.setattr(embeddings, "WORDS", 3)
+    watched = Watched(table)
+    got = word_embeddings(tokenizer, words, watched)
+    pieces = word_tokens(tokenizer, words)
+    np.testing.assert_allclose(got, plain_mean(pieces, 3 * table.double().numpy()), rtol=1e-12, atol=1e-15)
+    most = max(sum(map(len, pieces[start : start + 3])) for start in range(0, len(words), 3))
+    assert len(watched.wanted) >= 3 and 1 <= max(watched.wanted) <= most < len(tokenizer)
 
 
 @pytest.mark.slow

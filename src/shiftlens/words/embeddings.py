@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain, dropwhile
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from shiftlens.errors import ConfigError
 
 _SPACE_MARKS = "▁Ġ "
 _SPACE_BYTE = "<0x20>"
+WORDS = 2048
+"""Words whose rows are widened at a time: with a few sub-tokens each, some ten thousand rows at most."""
+
+
+@runtime_checkable
+class Rows(Protocol):
+    """A table of embeddings that makes rows when asked for them, as a tensor does."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where rows are made."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Int64[Tensor, " rows"], /) -> Float[Tensor, "rows width"]: ...
 
 
 def word_tokens(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
@@ -58,14 +73,15 @@ def word_tokens(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
 def word_embeddings(
     tokenizer: Any,
     words: Sequence[str],
-    embedding: Float[Tensor, "vocab width"] | Float[np.ndarray, "vocab width"],
+    embedding: Rows | Float[np.ndarray, "vocab width"],
 ) -> Float[Tensor, "words width"]:
     """The mean of each word's sub-token embeddings.
 
     Args:
         tokenizer: any Hugging Face tokenizer.
         words: the words, see :func:`word_tokens` for how they are tokenized.
-        embedding: [vocab, width] input or output embedding of the model.
+        embedding: [vocab, width] input or output embedding of the model: a tensor, an array, or
+            :class:`shiftlens.models.families.Embedding`, of which no more than the rows in use are widened.
 
     Returns:
         [words, width] on the device of ``embedding``, in float32 (float64 for a float64 embedding), so that
@@ -87,20 +103,29 @@ def word_embeddings(
         >>> word_embeddings(tokenizer, ["up", "upon"], np.array([[1.0], [2.0], [9.0]])).tolist()
         [[1.0], [1.5]]
     """
-    table = torch.from_numpy(embedding) if isinstance(embedding, np.ndarray) else embedding.detach()
+    table: Rows = torch.from_numpy(embedding) if isinstance(embedding, np.ndarray) else embedding
     pieces = word_tokens(tokenizer, words)
-    used, place = np.unique(np.fromiter(chain.from_iterable(pieces), dtype=np.int64), return_inverse=True)
-    if used.size and used[-1] >= len(table):
+    largest = max(chain.from_iterable(pieces), default=-1)
+    if largest >= len(table):
         raise ConfigError(
-            f"the tokenizer yields id {used[-1]}, but the embedding has {len(table)} rows: not of one model"
+            f"the tokenizer yields id {largest}, but the embedding has {len(table)} rows: not of one model"
         )
-    # Only the rows in use are widened: a whole vocabulary in float32 can be gigabytes.
-    rows = table[torch.from_numpy(used).to(table.device)]
-    rows = rows if rows.dtype == torch.float64 else rows.float()
-    lengths = [0, *(len(ids) for ids in pieces)][: len(pieces)]
-    return torch.nn.functional.embedding_bag(
-        torch.from_numpy(place).to(table.device),
-        rows,
-        torch.from_numpy(np.cumsum(lengths, dtype=np.int64)).to(table.device),
-        mode="mean",
-    )
+    empty = _widened(table, np.empty(0, np.int64))
+    means = empty.new_empty(len(words), empty.shape[1])
+    # Only the rows in use are widened, and not all at once: a whole vocabulary in float32 can be gigabytes.
+    for start in range(0, len(words), WORDS):
+        part = pieces[start : start + WORDS]
+        used, place = np.unique(np.fromiter(chain.from_iterable(part), dtype=np.int64), return_inverse=True)
+        ends = np.cumsum([len(ids) for ids in part], dtype=np.int64)
+        means[start : start + WORDS] = torch.nn.functional.embedding_bag(
+            torch.from_numpy(place).to(table.device),
+            _widened(table, used),
+            torch.from_numpy(np.append(0, ends[:-1])).to(table.device),
+            mode="mean",
+        )
+    return means
+
+
+def _widened(table: Rows, ids: Int64[np.ndarray, " rows"]) -> Float[Tensor, "rows width"]:
+    rows = table[torch.from_numpy(ids).to(table.device)].detach()
+    return rows if rows.dtype == torch.float64 else rows.float()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from shiftlens.errors import SourceError
+from shiftlens.models.families.embedding import Embedding
 from shiftlens.models.families.gemma import GemmaView
 from shiftlens.models.families.gpt2 import GPT2View
 from shiftlens.models.families.gpt_neox import GPTNeoXView
@@ -23,7 +24,7 @@ FAMILIES: dict[str, type[FamilyView]] = {
 }
 """Model type of the (text) configuration -> its view."""
 
-__all__ = ["FAMILIES", "FamilyView", "QueryKey", "view"]
+__all__ = ["FAMILIES", "Embedding", "FamilyView", "QueryKey", "view"]
 
 
 def view(model: PreTrainedModel) -> FamilyView:

@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from shiftlens.models.families.embedding import Embedding
 from shiftlens.models.families.folding import widen
 from shiftlens.models.families.llama import LlamaView
 from shiftlens.models.families.view import Block
@@ -28,7 +29,8 @@ class GemmaView(LlamaView):
         return 1 + widen(norm.weight)
 
     @property
-    def input_embedding(self) -> Float[Tensor, "vocab width"]:
+    def input_embedding(self) -> Embedding:
         """[vocab, width] embeddings times the root of the width, rounded as the model rounds that factor."""
         embedding = self._body.get_input_embeddings()
-        return super().input_embedding * widen(embedding.embed_scale.to(embedding.weight.dtype))
+        scale = widen(embedding.embed_scale.to(embedding.weight.dtype))
+        return replace(super().input_embedding, finish=lambda rows: rows * scale)

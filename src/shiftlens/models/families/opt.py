@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
+from shiftlens.models.families.embedding import Embedding
 from shiftlens.models.families.folding import affine
 from shiftlens.models.families.view import Block, FamilyView
 
@@ -32,13 +31,13 @@ class OPTView(FamilyView):
         return [*super()._outside(), *(each for each in projections if each is not None)]
 
     @property
-    def input_embedding(self) -> Float[Tensor, "vocab width"]:
+    def input_embedding(self) -> Embedding:
         """[vocab, width] embeddings, projected in where they are narrower; learned positions are left out."""
-        rows, project = super().input_embedding, self._body.project_in
-        return rows if project is None else rows @ affine(project).weight
+        table, project = super().input_embedding, self._body.project_in
+        return table if project is None else replace(table, finish=lambda rows: rows @ affine(project).weight)
 
     @property
-    def output_embedding(self) -> Float[Tensor, "vocab width"]:
+    def output_embedding(self) -> Embedding:
         """[vocab, width] rows of the output layer, carried back through the projection out where there is one."""
-        rows, project = super().output_embedding, self._body.project_out
-        return rows if project is None else rows @ affine(project).weight.T
+        table, project = super().output_embedding, self._body.project_out
+        return table if project is None else replace(table, finish=lambda rows: rows @ affine(project).weight.T)

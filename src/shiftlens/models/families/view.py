@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from shiftlens.errors import SourceError
+from shiftlens.models.families.embedding import Embedding
 from shiftlens.models.families.folding import Affine, affine, fold_norm, is_plain, widen
 
 
@@ -119,22 +120,22 @@ class FamilyView(ABC):
         return widen(norm.weight)
 
     @property
-    def input_embedding(self) -> Float[Tensor, "vocab width"]:
+    def input_embedding(self) -> Embedding:
         """[vocab, width] what a token puts into the residual stream of the first layer, positions aside.
 
         Families that scale (Gemma: by the square root of the width) or project their embeddings
         (OPT) have that done.
         """
-        return widen(self._body.get_input_embeddings().weight)
+        return Embedding(self._body.get_input_embeddings().weight)
 
     @property
-    def output_embedding(self) -> Float[Tensor, "vocab width"]:
+    def output_embedding(self) -> Embedding:
         """[vocab, width] a token's logit is its row times the last hidden state, plus what the output layer adds.
 
         The last hidden state is the one behind the final norm, whose gain is not folded in; where the
         family projects it before the output layer (OPT), the projection is.
         """
-        return widen(self._output.weight)
+        return Embedding(self._output.weight)
 
     def query_key(self, layer: int) -> QueryKey:
         """How the heads of a layer make queries and keys from the residual stream.
