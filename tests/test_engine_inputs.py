@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import weakref
 from typing import Any
 
@@ -19,7 +18,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2
 
 from shiftlens.attribution import Costs, Engine, attention, engine, llama_layer
 from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.cost import cheaper, token_rows
+from shiftlens.attribution.cost import cheapest, token_rows
 from shiftlens.attribution.forward import forward
 from shiftlens.attribution.memory import need
 from shiftlens.attribution.reverse import reverse
@@ -104,7 +103,7 @@ def test_odd_shapes(name):
         check(found.gradient, want)
 
 
-@pytest.mark.parametrize("mode", ["auto", "forward", "reverse", "naive"])
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse", "mixed", "naive"])
 def test_what_cannot_be_explained_is_refused_and_not_blamed_on_the_model(mode):
     model, ids = tiny("llama"), list(range(3, 13))
     for sources, response, said in (([-1], 3, "sources"), ([1, 9], 3, r"got \[9\]"), ([1], 10, "response")):
@@ -118,18 +117,22 @@ def test_what_cannot_be_explained_is_refused_and_not_blamed_on_the_model(mode):
     assert is_as_found(model)
 
 
-@pytest.mark.parametrize("written_out", [True, False])
 @pytest.mark.parametrize(
-    ("run", "parts"),
-    [(forward, ("_tangents", "llama_tangents")), (reverse, ("at_logits", "llama_cotangents"))],
+    ("run", "place", "part", "written_out"),
+    [
+        (forward, "mixed.generic", "tangents", False),
+        (forward, "mixed", "llama_tangents", True),
+        (reverse, "reverse", "at_logits", False),
+        (reverse, "mixed", "llama_cotangents", True),
+    ],
 )
-def test_an_error_midway_leaves_the_model_as_it_was(run, parts, written_out, monkeypatch):
+def test_an_error_midway_leaves_the_model_as_it_was(run, place, part, written_out, monkeypatch):
     model = tiny("llama").train()
 
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(sys.modules[run.__module__], parts[written_out], fail)
+    monkeypatch.setattr(f"shiftlens.attribution.{place}.{part}", fail)
     with pytest.raises(torch.OutOfMemoryError):
         run(model, draw(12), torch.tensor([1, 4]), 3, 2, written_out=written_out)
     assert is_as_found(model)
@@ -150,7 +153,7 @@ def test_a_hook_inside_a_layer_is_not_passed_over():
     handle = model.model.layers[0].mlp.register_forward_hook(lambda module, args, out: 0.1 * out)
     want = truth(model, ids, sources, 4)
     assert (want - unchanged).abs().max() > 0.01 * want.abs().max()
-    for mode in ("forward", "reverse"):
+    for mode in ("forward", "reverse", "mixed"):
         check(Engine(mode).explain(model, ids.tolist(), sources, 4).gradient, want)
     handle.remove()
     model(ids[None], output_hidden_states=True, output_attentions=True)  # leaves hooks that only record
@@ -169,11 +172,11 @@ def test_adapters_are_differentiated_through_and_merged_ones_written_out():
     want = truth(inner, ids, sources, 4)
     assert (want - bare).abs().max() > 0.01 * want.abs().max()
     assert not llama_layer.takes(inner, 15)
-    for mode in ("forward", "reverse"):
+    for mode in ("forward", "reverse", "mixed"):
         check(Engine(mode).explain(inner, ids.tolist(), sources, 4).gradient, want)
     merged = adapted.merge_and_unload()
     assert llama_layer.takes(merged, 15)
-    for mode in ("forward", "reverse"):
+    for mode in ("forward", "reverse", "mixed"):
         check(Engine(mode).explain(merged, ids.tolist(), sources, 4).gradient, want)
 
 
@@ -196,9 +199,9 @@ def test_rows_behind_a_template_are_counted_where_they_are_carried():
     for start, written_out in ((0, False), (30, True)):
         rows = [(y, at) for y in range(total - response, total) for at in range(total) if start <= at < y]
         assert token_rows("reverse", sources, total, response, written_out) == len(rows)
-    # Between the two counts lies the choice of an engine.
-    some = Costs(forward_row=3.0, reverse_row=1.0)
-    assert [cheaper(some, sources, total, response, w) for w in (False, True)] == ["forward", "reverse"]
+    # Between the two counts lies the choice of an engine: a cut at the first source spares the template in any family.
+    some = Costs(3.0, 1.0, 200.0, 200.0)
+    assert [cheapest(some, sources, total, response, w) for w in (False, True)] == ["mixed", "reverse"]
     assert token_rows("reverse", [50], total, response, True) == sum(range(10))  # 9 are predicted behind it
 
 

@@ -49,7 +49,7 @@ def test_engines_agree_on_random_texts(family, seed, monkeypatch):
     target = str(rng.choice(TARGETS))
     with plain_attention(model):
         want, _ = naive(model, ids, sources, response, stored(target))
-    for mode in ("reverse", "forward", "auto"):
+    for mode in ("reverse", "forward", "mixed", "auto"):
         found = Engine(mode, int(rng.integers(1, 9)), target).explain(
             model, ids.tolist(), sources.tolist(), response
         )
@@ -87,7 +87,7 @@ def test_near_certain_tokens_keep_their_digits():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
+@pytest.mark.parametrize("mode", ["reverse", "forward", "mixed"])
 def test_half_precision_follows_float32(dtype, mode):
     ids, sources = torch.arange(3, 33).tolist(), list(range(2, 14))
     model = tiny("llama", torch.float32).requires_grad_(False)
@@ -106,7 +106,7 @@ def test_a_tiny_gradient_does_not_underflow_in_half_precision():
         model.lm_head.weight[20:] *= 0.05
     exact = Engine("reverse").explain(model, ids.tolist(), [1, 2, 3, 4], 1).gradient
     assert 0 < exact.abs().max() < 6e-8
-    for mode in ("reverse", "forward"):
+    for mode in ("reverse", "forward", "mixed"):
         half = Engine(mode).explain(model.half(), ids.tolist(), [1, 2, 3, 4], 1).gradient
         assert np.corrcoef(half.ravel(), exact.ravel())[0, 1] > 0.99
         model.float()

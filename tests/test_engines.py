@@ -29,7 +29,7 @@ def truth(model, ids, sources, response):
         return naive(model, ids, sources, response)
 
 
-@pytest.mark.parametrize("mode", ["reverse", "forward", "naive"])
+@pytest.mark.parametrize("mode", ["reverse", "forward", "mixed", "naive"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_exact_in_float64(family, mode):
     if (family, mode) == ("gemma2", "naive"):
@@ -80,17 +80,21 @@ def test_zeroed_embedding_is_what_the_gradient_estimates():
     assert ((logp[0] - moved) / step).item() == pytest.approx(A[0, 0].item(), rel=1e-4)
 
 
-def test_auto_takes_the_cheaper_way():
+def test_auto_takes_the_cheapest_way():
     model = tiny("llama")
-    assert Engine().choose(model, range(30), 330, 300) == "forward"
-    assert Engine().choose(model, range(300), 330, 30) == "reverse"
+    assert Engine().choose(model, range(30), 330, 300) == "mixed"
+    # A second engine's start must be worth it.
+    slow_start = Costs(forward_row=1.0, reverse_row=1.0, forward_fixed=500.0, reverse_fixed=500.0)
+    assert Engine(costs=slow_start).choose(model, range(30), 330, 300) == "forward"
+    assert Engine(costs=slow_start).choose(model, range(300), 330, 30) == "reverse"
+    assert Engine(costs=slow_start).choose(model, range(100), 200, 100) == "mixed"
     # What decides is where the tokens lie, not only how many: late sources are cheap to carry forward.
-    assert Engine().choose(model, range(300, 330), 360, 30) == "forward"
-    slow_forward = Costs(forward_row=10.0, reverse_row=1.0)
+    assert Engine(costs=slow_start).choose(model, range(300, 330), 360, 30) == "forward"
+    slow_forward = Costs(forward_row=1000.0, reverse_row=1.0)
     assert Engine(costs=slow_forward).choose(model, range(30), 330, 300) == "reverse"
     # The graph of reverse does not fit: forward keeps none.
     assert Engine(memory_budget=1000).choose(model, range(300), 330, 30) == "forward"
-    with pytest.raises(ValueError, match="auto, reverse, forward, naive"):
+    with pytest.raises(ValueError, match="auto, reverse, forward, mixed, naive"):
         Engine("fast")
     with pytest.raises(ValueError, match="probability, log_probability, logit_difference"):
         Engine(target="loss")
@@ -145,18 +149,21 @@ def test_what_is_not_finite_is_refused_before_it_reaches_the_ledger():
 
 
 def test_auto_falls_back_to_reverse_where_there_is_no_forward_derivative(monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise NotImplementedError
 
-    monkeypatch.setitem(engine._ENGINES, "forward", refuse)
-    model, ids = tiny("llama").requires_grad_(False), list(range(3, 30))
-    want = Engine("reverse").explain(model, ids, [0, 1], 20).gradient
-    assert Engine().choose(model, [0, 1], 27, 20) == "forward"
-    found = Engine().explain(model, ids, [0, 1], 20)
-    assert found.mode == "reverse"
-    assert torch.equal(found.gradient, want)
-    with pytest.raises(NotImplementedError):
-        Engine("forward").explain(model, ids, [0, 1], 20)
+    ids = list(range(3, 30))
+    for mode, costs in (("forward", Costs(1.0, 1.0, 100.0, 100.0)), ("mixed", Costs(1.0, 1.0))):
+        monkeypatch.setitem(engine._ENGINES, mode, refuse)
+        model = tiny("llama").requires_grad_(False)
+        want = Engine("reverse").explain(model, ids, [0, 1], 20).gradient
+        assert Engine(costs=costs).choose(model, [0, 1], 27, 20) == mode
+        found = Engine(costs=costs).explain(model, ids, [0, 1], 20)
+        assert found.mode == "reverse"
+        assert torch.equal(found.gradient, want)
+        assert Engine(costs=costs).choose(model, [0, 1], 27, 20) == "reverse"  # remembered
+        with pytest.raises(NotImplementedError):
+            Engine(mode).explain(model, ids, [0, 1], 20)
 
 
 def test_empty_response_is_an_empty_attribution():
@@ -177,7 +184,7 @@ def real_truth(real_base):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["reverse", "forward", "naive"])
+@pytest.mark.parametrize("mode", ["reverse", "forward", "mixed", "naive"])
 def test_real_model_in_float32(real_base, real_truth, mode):
     """Against float64, not against another float32 loop: those share their rounding of 1 - p."""
     att, want, logp = real_truth

@@ -12,20 +12,24 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from filelock import FileLock
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.forward import forward
 from shiftlens.attribution.llama_layer import takes
+from shiftlens.attribution.llama_rows import COUNT
+from shiftlens.attribution.memory import MOST
 from shiftlens.attribution.reverse import reverse
 from shiftlens.models.identity import digest
 
 log = logging.getLogger(__name__)
+Cuts = Sequence[int] | np.ndarray
 
 REFUSALS = (RuntimeError, ValueError, AttributeError, TypeError, IndexError)
 """What transformations of a model that was not written for them raise; out of memory is told apart."""
-_ENGINES = 3  # raised where an engine's speed changes, so that machines are measured again
+_ENGINES = 4  # raised where an engine's speed changes, so that machines are measured again
 _SMALL, _LARGE = 24, 72  # tokens of the two texts that are timed: a third each of template, prompt and response
 
 
@@ -52,6 +56,27 @@ UNMEASURED = Costs(forward_row=1.0, reverse_row=1.0)
 """LLaMA-type layers on a CPU core, float32, 135M parameters; used until a machine is measured."""
 
 
+def carried(sources: Sequence[int], total: int, response: int, cuts: Cuts) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of tokens that a cut leaves to tangents, and to cotangents; each passes through every layer.
+
+    One tangent per source ahead of the cut, from its place up to there; one cotangent per response token that
+    is predicted at the cut or behind, from that place back to there.
+
+    Args:
+        sources: positions attributed to.
+        total: number of ids, the response at the end.
+        response: number of response tokens.
+        cuts: positions, each 0 to total - 1.
+
+    Example:
+        >>> carried(range(30), 330, 300, [0, 300, 329])
+        (array([   0, 8565, 9435]), array([53850,   435,     0]))
+    """
+    at = np.asarray(cuts)[:, None]
+    places = np.arange(total - response, total)  # behind the one that predicts
+    return np.maximum(at - np.asarray(sources, dtype=int), 0).sum(-1), np.maximum(places - at, 0).sum(-1)
+
+
 def token_rows(mode: str, sources: Sequence[int], total: int, response: int, written_out: bool = False) -> int:
     """Rows of tokens that an engine carries derivatives for, through every layer.
 
@@ -71,13 +96,36 @@ def token_rows(mode: str, sources: Sequence[int], total: int, response: int, wri
         (9435, 53850)
     """
     if mode == "forward":
-        return sum(total - 1 - source for source in sources)
-    start = min(sources, default=0) if written_out else 0
-    return sum(max(place - start, 0) for place in range(total - response, total))
+        return int(carried(sources, total, response, [total - 1])[0].item())
+    return int(carried(sources, total, response, [min(sources, default=0) if written_out else 0])[1].item())
 
 
-def cheaper(costs: Costs, sources: Sequence[int], total: int, response: int, written_out: bool = False) -> str:
-    """``forward`` or ``reverse``, whichever these costs make the cheaper one.
+def crossing_rows(sources: Sequence[int], cuts: Cuts, together: int) -> np.ndarray:
+    """Rows of keys and of values whose tangents are kept at a cut, those of a part from its first source on.
+
+    Args:
+        sources: positions attributed to.
+        cuts: positions.
+        together: most tangents in a part.
+
+    Example:
+        >>> crossing_rows([0, 1, 5], [6], 2)
+        array([13])
+    """
+    ordered, at = np.sort(np.asarray(sources, dtype=int)), np.asarray(cuts)[:, None]
+    first = ordered[np.arange(len(ordered)) // together * together]
+    return np.where(ordered < at, at - first, 0).sum(-1)
+
+
+def best_cut(
+    costs: Costs,
+    sources: Sequence[int],
+    total: int,
+    response: int,
+    written_out: bool = False,
+    room: float = np.inf,
+) -> tuple[int, float]:
+    """Where tangents and cotangents meet at the least cost, and that cost.
 
     Args:
         costs: of this machine.
@@ -85,17 +133,54 @@ def cheaper(costs: Costs, sources: Sequence[int], total: int, response: int, wri
         total: number of ids.
         response: number of response tokens.
         written_out: whether the layers are written out.
+        room: most rows of keys and values that may be kept, see :func:`crossing_rows`.
 
     Example:
-        >>> cheaper(UNMEASURED, range(30), 330, 300), cheaper(UNMEASURED, range(300), 330, 30)
-        ('forward', 'reverse')
+        >>> best_cut(UNMEASURED, range(128), 192, 64)  # about as many positions as there are response tokens
+        (63, 8192.0)
     """
-    forward_rows, reverse_rows = (
-        token_rows(mode, sources, total, response, written_out) for mode in ("forward", "reverse")
-    )
-    forward_time = costs.forward_fixed + costs.forward_row * forward_rows
-    reverse_time = costs.reverse_fixed + costs.reverse_row * reverse_rows
-    return "forward" if forward_time <= reverse_time else "reverse"
+    cuts = np.arange(min(sources, default=0), total)
+    ahead, behind = carried(sources, total, response, cuts)
+    time = costs.forward_row * ahead + costs.reverse_row * behind
+    time += costs.forward_fixed * (ahead > 0) + costs.reverse_fixed * (behind > 0)
+    kept = crossing_rows(sources, cuts, COUNT if written_out else max(MOST.values()))
+    time[(behind > 0) & (kept > room)] = np.inf
+    return int(cuts[time.argmin()]), float(time.min())
+
+
+def cheapest(
+    costs: Costs,
+    sources: Sequence[int],
+    total: int,
+    response: int,
+    written_out: bool = False,
+    room: float = np.inf,
+) -> str:
+    """``forward``, ``reverse`` or ``mixed``, whichever these costs make the cheapest.
+
+    Args:
+        costs: of this machine.
+        sources: positions attributed to.
+        total: number of ids.
+        response: number of response tokens.
+        written_out: whether the layers are written out.
+        room: as in :func:`best_cut`, for ``mixed``.
+
+    Example:
+        >>> for prompt, response in ((2, 300), (300, 2), (100, 100)):
+        ...     total = prompt + response
+        ...     print(cheapest(Costs(1.0, 1.0, 500.0, 500.0), range(prompt), total, response))
+        forward
+        reverse
+        mixed
+    """
+    rows = {mode: token_rows(mode, sources, total, response, written_out) for mode in ("forward", "reverse")}
+    times = {
+        "forward": costs.forward_fixed + costs.forward_row * rows["forward"],
+        "reverse": costs.reverse_fixed + costs.reverse_row * rows["reverse"],
+        "mixed": best_cut(costs, sources, total, response, written_out, room)[1],
+    }
+    return min(times, key=times.__getitem__)  # of equals the first: a cut at an end is one of the pure modes
 
 
 def calibrated(model: PreTrainedModel, cache: Path) -> Costs:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -13,7 +15,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.attention import check_plain
-from shiftlens.attribution.cost import REFUSALS, UNMEASURED, Costs, cheaper
+from shiftlens.attribution.cost import REFUSALS, UNMEASURED, Costs, best_cut, cheapest
 from shiftlens.attribution.forward import forward
 from shiftlens.attribution.llama_layer import takes
 from shiftlens.attribution.memory import (
@@ -21,10 +23,12 @@ from shiftlens.attribution.memory import (
     MOST_WRITTEN_OUT,
     Need,
     budget_bytes,
+    crossing_bytes,
     halving,
     is_out_of_memory,
     need,
 )
+from shiftlens.attribution.mixed import mixed
 from shiftlens.attribution.naive import naive
 from shiftlens.attribution.reverse import reverse
 from shiftlens.attribution.targets import TARGETS, Reading, check_places, stored
@@ -32,10 +36,10 @@ from shiftlens.errors import ShiftLensError
 
 log = logging.getLogger(__name__)
 
-MODES = ("auto", "reverse", "forward", "naive")
-_ENGINES = {"forward": forward, "reverse": reverse, "naive": naive}
+MODES = ("auto", "reverse", "forward", "mixed", "naive")
+_ENGINES: dict[str, Callable[..., Any]] = {"forward": forward, "reverse": reverse, "mixed": mixed, "naive": naive}
 _NO_FORWARD: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
-"""Models that forward mode was found not to take."""
+"""Models that forward mode, and with it mixed mode, was found not to take."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Engine:
     """How responses are explained. Every choice but the target changes time and memory, not numbers.
 
     Args:
-        mode: one of :data:`MODES`; ``auto`` is the cheaper one for each response.
+        mode: one of :data:`MODES`; ``auto`` is the cheapest one for each response.
         chunk: derivatives carried through the model at once; ``None`` is as many as the budget allows.
         target: what is differentiated, one of :data:`~shiftlens.attribution.targets.TARGETS`.
         memory_budget: share of free memory or bytes, see :func:`~shiftlens.attribution.memory.parse_budget`.
@@ -71,7 +75,7 @@ class Engine:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
         ...                      num_attention_heads=2)
-        >>> found = Engine().explain(LlamaForCausalLM(config), [1, 2, 3, 4], [0, 1], 2)
+        >>> found = Engine("forward").explain(LlamaForCausalLM(config), [1, 2, 3, 4], [0, 1], 2)
         >>> found.gradient.shape, found.mode
         (torch.Size([2, 2]), 'forward')
     """
@@ -120,15 +124,16 @@ class Engine:
         except REFUSALS as error:
             if is_out_of_memory(error) or self.mode != "auto":
                 raise
+            other = "forward" if mode == "reverse" else "reverse"
             log.warning("%s mode cannot take this model (%s); taking %s", mode, error, other)
-            refused = mode == "forward"
+            refused = mode != "reverse"
         found = self._run(other, model, input_ids, sources, response)
         if refused:  # what reverse cannot take either says nothing about forward mode
             _NO_FORWARD.add(model)
         return found
 
     def choose(self, model: PreTrainedModel, sources: Sequence[int], total: int, response: int) -> str:
-        """The engine for a text: the cheaper one, or the leaner one where the graph of reverse does not fit.
+        """The engine for a text: the cheapest one, or the leanest where the others do not fit.
 
         Without sources there is nothing to explain, and forward mode's one ordinary pass reads the response.
 
@@ -146,7 +151,8 @@ class Engine:
             return "reverse"  # gradients cross devices by themselves
         if model in _NO_FORWARD:
             return "reverse"
-        mode = cheaper(self.costs, sources, total, response, takes(model, total))
+        room = self._room(model, total, response)
+        mode = cheapest(self.costs, sources, total, response, takes(model, total), room)
         if mode == "reverse":
             bytes_needed = self._need(mode, model, total, response)
             if bytes_needed.fixed + bytes_needed.each > budget_bytes(self.memory_budget, model):
@@ -157,19 +163,29 @@ class Engine:
         config = model.config.get_text_config()
         return need(config, model.dtype.itemsize, mode, total, response, takes(model, total))
 
+    def _room(self, model: PreTrainedModel, total: int, response: int) -> float:
+        """Rows of keys and values whose tangents mixed mode may keep: half of what the budget leaves."""
+        left = budget_bytes(self.memory_budget, model) - self._need("mixed", model, total, response).fixed
+        return max(left, 0) / 2 / crossing_bytes(model.config.get_text_config(), model.dtype.itemsize)
+
     def _run(
         self, mode: str, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
     ) -> Explained:
+        run, total, budget = _ENGINES[mode], len(input_ids), budget_bytes(self.memory_budget, model)
+        if mode == "mixed":
+            room, by_hand = self._room(model, total, response), takes(model, total)
+            cut, _ = best_cut(self.costs, sources, total, response, by_hand, room)
+            run, budget = partial(run, cut=cut), budget // 2  # the other half is for what is kept at the cut
         chunk = 1 if mode == "naive" else self.chunk
         if chunk is None:
-            bytes_needed = self._need(mode, model, len(input_ids), response)
+            bytes_needed = self._need(mode, model, total, response)
             most = MOST.get(model.device.type, MOST["cpu"])
-            if takes(model, len(input_ids)):
+            if takes(model, total):
                 most = MOST_WRITTEN_OUT
-            chunk = bytes_needed.chunk(budget_bytes(self.memory_budget, model), most)
+            chunk = bytes_needed.chunk(budget, most)
         ids, places = torch.tensor(input_ids), torch.tensor(sources, dtype=torch.long)
         gradient, reading = halving(
-            lambda size: _ENGINES[mode](model, ids, places, response, size, stored(self.target)), chunk
+            lambda size: run(model, ids, places, response, size, stored(self.target)), chunk
         )
         return Explained(gradient.cpu(), Reading(*(values.cpu() for values in reading)), mode)
 

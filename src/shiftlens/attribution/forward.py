@@ -8,15 +8,11 @@ columns. Prompts are mostly shorter than responses, and the tangents need no gra
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
-from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.llama_layer import takes
-from shiftlens.attribution.llama_tangents import llama_tangents
-from shiftlens.attribution.primal import Primal, primal_pass
+from shiftlens.attribution.mixed import meet
 from shiftlens.attribution.targets import Reading, check_places
 
 
@@ -52,6 +48,7 @@ def forward(
         ValueError: if ``response``, ``chunk`` or a source is out of range.
 
     Example:
+        >>> import torch
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> config = LlamaConfig(vocab_size=19, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
         ...                      num_attention_heads=2, pad_token_id=None)
@@ -60,36 +57,6 @@ def forward(
         (torch.Size([3, 4]), torch.Size([4]))
     """
     check_places(len(input_ids), sources.tolist(), response, chunk)
-    ids = input_ids.to(model.get_input_embeddings().weight.device)
-    with plain_attention(model), torch.no_grad():
-        primal = primal_pass(model, ids, response, target)
-        tangents = llama_tangents if written_out and takes(model, len(ids)) else _tangents
-        A = primal.reading.log_probability.new_zeros(len(sources), response)
-        # Sorted, a chunk's tangents are all zero before its first source: what lies before is constant.
-        for rows in sources.argsort().split(chunk) if len(sources) else ():
-            moved = tangents(model, primal, sources[rows].tolist())[:, -response:]
-            at_head = primal.gradient[-moved.shape[1] :]
-            A[rows.to(A.device), -moved.shape[1] :] = (moved.to(A) * at_head.to(A)).sum(-1)
-    return A, primal.reading
-
-
-def _tangents(model: PreTrainedModel, primal: Primal, sources: list[int]) -> Float[Tensor, "chunk after hidden"]:
-    """Tangents of h along E[s] at s for each of the sorted sources, by Jacobian-vector products; any family."""
-    start = sources[0]
-    suffix = primal.embeddings[None, start:]
-    directions = suffix.new_zeros(len(sources), *suffix.shape)
-    for row, source in enumerate(sources):
-        directions[row, 0, source - start] = primal.embeddings[source]
-    body = getattr(model, model.base_model_prefix)
-
-    def hidden(embeddings: Tensor) -> Tensor:
-        cache = DynamicCache()
-        if start:
-            for index, (key, value) in enumerate(zip(primal.keys, primal.values, strict=True)):
-                cache.update(key[:, :, :start], value[:, :, :start], index)
-        return body(inputs_embeds=embeddings, past_key_values=cache, use_cache=True).last_hidden_state[0]
-
-    def along(direction: Tensor) -> Tensor:
-        return torch.func.jvp(hidden, (suffix,), (direction,))[1]
-
-    return torch.func.vmap(along)(directions)
+    return meet(
+        model, input_ids, sources, response, chunk, target, cut=len(input_ids) - 1, written_out=written_out
+    )

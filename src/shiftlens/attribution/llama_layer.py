@@ -85,6 +85,16 @@ def rotations(body: Any, x: Tensor, start: int) -> tuple[Tensor, Tensor]:
     return cos[0], sin[0]
 
 
+def joined(keys: Tensor, values: Tensor) -> Tensor:
+    """Derivatives of keys and of values side by side, [derivative, position x 2 x group x head].
+
+    Args:
+        keys: [group, derivative, position, head].
+        values: [group, position, derivative, head].
+    """
+    return torch.stack((keys.permute(1, 2, 0, 3), values.permute(2, 1, 0, 3)), dim=2).flatten(1)
+
+
 class Norm:
     """An RMS norm at x, [position, ..., width]: its value ``y``, and both derivatives.
 
@@ -99,17 +109,23 @@ class Norm:
         self.gain = norm.weight * r
         self.y = norm.weight * self.hat
 
-    def tangent(self, dx: Tensor) -> Tensor:
-        """``w r (dx - x^ <x^, dx> / width)``, [position, tangent, ..., width]; positions: the last of x."""
-        hat, gain = self.hat[-len(dx) :, None], self.gain[-len(dx) :, None]
-        return torch.addcmul(dx, hat, _along(dx, hat), value=-1 / dx.shape[-1]).mul_(gain)
+    def tangent(self, dx: Tensor, at: slice | Tensor, out: Tensor | None = None) -> Tensor:
+        """``w r (dx - x^ <x^, dx> / width)``, [position, tangent, ..., width].
+
+        Args:
+            dx: what arrives.
+            at: its positions.
+            out: where to put it.
+        """
+        hat, gain = self.hat[at][:, None], self.gain[at][:, None]
+        return torch.addcmul(dx, hat, _along(dx, hat), value=-1 / dx.shape[-1], out=out).mul_(gain)
 
     def cotangent(self, dy: Tensor, at: slice | Tensor = _ALL) -> Tensor:
         """``u - x^ <x^, u> / width`` with ``u = w r dy``, in place of dy, [position, cotangent, ..., width].
 
         Args:
             dy: what arrives.
-            at: the positions; by default all of x.
+            at: its positions; by default all of x.
         """
         hat, u = self.hat[at][:, None], dy.mul_(self.gain[at][:, None])
         return u.addcmul_(hat, _along(u, hat), value=-1 / u.shape[-1])

@@ -9,93 +9,136 @@ Per layer (see :mod:`shiftlens.attribution.llama_layer`):
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.llama_layer import BLOCK, Attention, Norm, gates, rotations
+from shiftlens.attribution.llama_layer import BLOCK, Attention, Norm, gates, joined, rotations
+from shiftlens.attribution.llama_rows import Part, groups
 from shiftlens.attribution.primal import Primal
 
-PART = 8
-"""Tangents per matrix product: enough for full speed, few enough to stay in cache."""
+
+class Crossing(NamedTuple):
+    """Tangents of the keys and values ahead of a cut: all that positions behind it see of some sources.
+
+    Args:
+        first: position of the first row; the last is the one ahead of the cut.
+        moved: per layer the tangents, as :func:`~shiftlens.attribution.llama_layer.joined` lays them out.
+    """
+
+    first: int
+    moved: list[Float[Tensor, "source positions_x_keys_and_values"]]
 
 
 def llama_tangents(
-    model: PreTrainedModel, primal: Primal, sources: list[int]
-) -> Float[Tensor, "chunk after hidden"]:
-    """Tangents of h, what enters the output layer, along E[s] at position s, for every source; exact.
+    model: PreTrainedModel,
+    primal: Primal,
+    sources: list[int],
+    cut: int,
+    *,
+    hidden: bool = True,
+    crossing: bool = False,
+) -> tuple[Float[Tensor, "chunk ahead hidden"] | None, list[Crossing]]:
+    """Tangents along E[s] at position s, for every source, from sources[0] up to a cut; exact.
 
-    Memory: chunk x (length - sources[0]) x width for the tangents, and per layer one attention matrix.
+    Memory: chunk x (cut - sources[0]) x width for the tangents, per layer one attention matrix, and, with
+    ``crossing``, what crosses.
 
     Args:
         model: a model :func:`takes` accepts, in evaluation mode.
         primal: the ordinary pass.
-        sources: sorted positions, one per tangent.
+        sources: sorted positions ahead of the cut, one per tangent.
+        cut: where to end; the text's length (less the last id) to carry them through all of it.
+        hidden: whether the tangents of h, what enters the output layer, are wanted.
+        crossing: whether those of keys and values are.
 
     Returns:
-        Tangents of what enters the output layer, [chunk, length - sources[0], hidden].
+        Tangents of h, [chunk, cut - sources[0], hidden], or None; and for every :data:`PART` sources in turn
+        what crosses the cut, or nothing.
     """
     start, body = sources[0], getattr(model, model.base_model_prefix)
-    x = primal.embeddings[start:]
+    x = primal.embeddings[start:cut]
     cos, sin = rotations(body, x, start)
-    # Each part begins at its own first source; before that its tangents are zero.
-    parts = []
-    for i in range(0, len(sources), PART):
-        some = sources[i : i + PART]
-        part = x.new_zeros(len(primal.embeddings) - some[0], len(some), x.shape[-1])
-        for column, source in enumerate(some):
-            part[source - some[0], column] = primal.embeddings[source]
-        parts.append(part)
+    spans = list(groups([cut - source for source in sources]))
+    parts, crossings = [], []
+    for some in (sources[span] for span in spans):
+        places = [source - start for source in some]
+        parts.append(Part([(place, cut - start) for place in places], primal.embeddings[some], places))
+        crossings.append(Crossing(some[0], []))
 
     for layer, key, value in zip(body.layers, primal.keys, primal.values, strict=True):
-        x = _layer(layer, x, parts, key[0], value[0], cos, sin)
+        norm = Norm(layer.input_layernorm, x)
+        maps = Attention(layer.self_attn, norm.y, key[0, :, :cut], value[0, :, :cut], cos, sin)
+        last = layer is body.layers[-1] and not hidden
+        for part, seen in zip(parts, crossings, strict=True):
+            dy = _through_norm(norm, part)
+            dk, dv = _keys_and_values(maps, part, dy)
+            if crossing:
+                seen.moved.append(joined(dk, dv))
+            if not last:
+                mixed = _through_attention(maps, part, dy, dk, dv)
+                part.rows.addmm_(mixed, layer.self_attn.o_proj.weight.T)
+        if not last:
+            x = _through_mlp(layer, x + layer.self_attn.o_proj(maps.mixed), parts)
+    if not hidden:
+        return None, crossings
     norm = Norm(body.norm, x)
     out = x.new_zeros(len(sources), *x.shape)
-    for i, part in enumerate(parts):
-        out[i * PART : i * PART + part.shape[1], -len(part) :] = norm.tangent(part).transpose(0, 1)
+    for span, part in zip(spans, parts, strict=True):
+        part.onto(out[span, part.low :].transpose(0, 1), _through_norm(norm, part))
+    return out, crossings if crossing else []
+
+
+def _through_norm(norm: Norm, part: Part) -> Tensor:
+    """Tangents of what leaves a norm, [row, width]."""
+    out = torch.empty_like(part.rows)
+    for (piece, at), (to, _) in zip(part.pieces(part.rows), part.pieces(out), strict=True):
+        norm.tangent(piece, at, to)
     return out
 
 
-def _layer(
-    layer: Any, x: Tensor, parts: list[Tensor], key: Tensor, value: Tensor, cos: Tensor, sin: Tensor
-) -> Tensor:
-    """Moves `parts` through one layer in place; returns the layer's own output, [position, width]."""
-    attention, mlp = layer.self_attn, layer.mlp
-    norm = Norm(layer.input_layernorm, x)
-    maps = Attention(attention, norm.y, key, value, cos, sin)
-    for part in parts:
-        mixed = _mixed(maps, norm.tangent(part))
-        part.view(-1, part.shape[-1]).addmm_(mixed, attention.o_proj.weight.T)
-    x = x + attention.o_proj(maps.mixed)
-
-    norm = Norm(layer.post_attention_layernorm, x)
+def _through_mlp(layer: Any, x: Tensor, parts: list[Part]) -> Tensor:
+    """Moves `parts` through the MLP and its norm in place; returns the layer's own output, [position, width]."""
+    mlp, norm = layer.mlp, Norm(layer.post_attention_layernorm, x)
     primal = gates(mlp, norm.y)
-    active, slope = primal.active[:, None], primal.slope[:, None]
     for part in parts:
-        moved, at = norm.tangent(part), len(part)
-        inner = nn.functional.linear(moved, mlp.gate_proj.weight).mul_(slope[-at:])
-        inner.addcmul_(nn.functional.linear(moved, mlp.up_proj.weight), active[-at:])
-        part.view(-1, part.shape[-1]).addmm_(inner.flatten(0, 1), mlp.down_proj.weight.T)
+        dy = _through_norm(norm, part)
+        inner, up = nn.functional.linear(dy, mlp.gate_proj.weight), nn.functional.linear(dy, mlp.up_proj.weight)
+        for (piece, at), (moved, _) in zip(part.pieces(inner), part.pieces(up), strict=True):
+            piece.mul_(primal.slope[at][:, None]).addcmul_(moved, primal.active[at][:, None])
+        part.rows.addmm_(inner, mlp.down_proj.weight.T)
     return x + mlp.down_proj(primal.active * primal.up)
 
 
-def _mixed(maps: Attention, dy: Tensor) -> Tensor:
-    """Tangents of what enters o_proj, [position x tangent, width], for dy [position, tangent, width]."""
-    module, (length, tangents, _) = maps.module, dy.shape
-    groups, total, head = maps.key.shape
-    dq, dk, dv = (
-        nn.functional.linear(dy, linear.weight).view(length, tangents, groups, -1, head)
-        for linear in (module.q_proj, module.k_proj, module.v_proj)
+def _keys_and_values(maps: Attention, part: Part, dy: Tensor) -> tuple[Tensor, Tensor]:
+    """Tangents of keys [group, tangent, position, head], rotated, and values [group, position, tangent, head].
+
+    Layouts that make each product of :func:`_through_attention` one matrix product per group.
+    """
+    module, (groups, _, head) = maps.module, maps.key.shape
+    dk, dv = (
+        part.grid(nn.functional.linear(dy, linear.weight).view(-1, groups, 1, head))
+        for linear in (module.k_proj, module.v_proj)
     )
-    if maps.q_norm is not None and maps.k_norm is not None:
-        dq, dk = maps.q_norm.tangent(dq), maps.k_norm.tangent(dk)
-    # Layouts that make each product below one matrix product per group.
+    if maps.k_norm is not None:
+        dk = maps.k_norm.tangent(dk, slice(part.low, None))
+    dk = maps.rotate(dk)[:, :, :, 0]
+    return dk.permute(2, 1, 0, 3).contiguous(), dv[:, :, :, 0].permute(2, 0, 1, 3).contiguous()
+
+
+def _through_attention(maps: Attention, part: Part, dy: Tensor, dk: Tensor, dv: Tensor) -> Tensor:
+    """Tangents of what enters o_proj, [row, width], for those of what enters the attention, [row, width]."""
+    module, (groups, _, head) = maps.module, maps.key.shape
+    dq = part.grid(nn.functional.linear(dy, module.q_proj.weight).view(len(dy), groups, -1, head))
+    length, tangents = dq.shape[:2]
+    if maps.q_norm is not None:
+        dq = maps.q_norm.tangent(dq, slice(part.low, None))
+    # group, position, repeat, tangent, head: each product below is one matrix product per group.
+    dq = maps.rotate(dq).permute(2, 0, 3, 1, 4).contiguous()
     scaled = maps.key * module.scaling
-    dq = maps.rotate(dq).permute(2, 0, 3, 1, 4).contiguous()  # g, position, r, tangent, h
-    dk = maps.rotate(dk)[:, :, :, 0].permute(2, 1, 0, 3).contiguous()  # group, tangent, position, head
-    dv = dv[:, :, :, 0].permute(2, 0, 1, 3).contiguous()  # group, position, tangent, head
     skipped = maps.query.shape[1] - length
     before = maps.prefix + skipped  # keys without a tangent
     mixed = dy.new_empty(length, tangents, groups, dq.shape[2], head)
@@ -123,4 +166,4 @@ def _mixed(maps: Attention, dy: Tensor) -> Tensor:
         x -= sums[..., None] * maps.out[:, rows].flatten(1, 2)[:, :, None]
         x = x.view(groups, high - low, -1, tangents, head)
         mixed[low:high] = x.permute(1, 3, 0, 2, 4)
-    return mixed.view(length * tangents, -1)
+    return part.flat(mixed)

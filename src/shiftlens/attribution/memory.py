@@ -13,8 +13,7 @@ import psutil
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from shiftlens.attribution.llama_cotangents import PART as COTANGENTS
-from shiftlens.attribution.llama_tangents import PART as TANGENTS
+from shiftlens.attribution.llama_rows import COUNT, ROWS
 from shiftlens.errors import ShiftLensError
 
 log = logging.getLogger(__name__)
@@ -86,14 +85,15 @@ class Need:
 def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, response: int, written_out: bool) -> Need:
     """What an engine holds in memory for one text, from the shapes alone.
 
-    Generic reverse keeps the graph of all layers; written-out reverse keeps what entered them, and forward
-    neither. Per derivative one layer's values are held, or, written out, those of a few derivatives in all. The
-    counts of live arrays are read off the code and checked against measured peaks in ``docs/performance.md``.
+    Generic reverse and mixed mode keep the graph of all layers; written out they keep what entered them, and
+    forward neither. What mixed mode keeps at its cut comes on top, see :func:`crossing_bytes`. Per derivative one
+    layer's values are held, or, written out, those of a few derivatives in all. The counts of live arrays are read
+    off the code and checked against measured peaks in ``docs/performance.md``.
 
     Args:
         config: the model's text configuration.
         itemsize: bytes of one number of the model's dtype.
-        mode: ``forward`` or ``reverse``.
+        mode: ``forward``, ``reverse`` or ``mixed``.
         total: number of ids.
         response: number of response tokens.
         written_out: whether the layers are written out, see :mod:`shiftlens.attribution.llama_layer`.
@@ -113,14 +113,33 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
     head = 6 * config.vocab_size * wide
     # In half precision the output layer is computed in float32, with a copy of its weight.
     widened = config.vocab_size * width * wide if itemsize < wide else 0
-    if mode == "reverse" and not written_out:
+    if mode != "forward" and not written_out:
         graph = layers * (12 * stream + 4 * hidden + maps * (itemsize + wide))
         return Need(graph + widened, 8 * stream + 4 * hidden + 2 * maps * (itemsize + wide) + head)
     cache = 2 * layers * stream + head * response + widened
     if written_out:  # parts pass through a layer one after the other
-        kept, part = (2 * layers * stream, COTANGENTS) if mode == "reverse" else (0, TANGENTS)
-        return Need(cache + kept + part * (8 * stream + 3 * hidden) + 2 * maps * itemsize, 2 * stream)
+        kept = 2 * layers * stream if mode != "forward" else 0
+        part = min(COUNT, max(1.0, ROWS / total))
+        return Need(int(cache + kept + part * (8 * stream + 3 * hidden) + 2 * maps * itemsize), 2 * stream)
     return Need(cache, 10 * stream + 5 * hidden + 2 * maps * (itemsize + wide))
+
+
+def crossing_bytes(config: PreTrainedConfig, itemsize: int) -> int:
+    """Bytes of the tangents of one position's keys and values in all layers.
+
+    Args:
+        config: the model's text configuration.
+        itemsize: bytes of one number of the model's dtype.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> crossing_bytes(LlamaConfig(num_hidden_layers=32, hidden_size=4096, num_attention_heads=32), 2)
+        524288
+    """
+    heads: int = config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(2 * config.num_hidden_layers * groups * head * itemsize)
 
 
 def halving(run: Callable[[int], T], chunk: int) -> T:

@@ -8,9 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.llama_cotangents import entrances, llama_cotangents
 from shiftlens.attribution.llama_layer import takes
-from shiftlens.attribution.primal import primal_pass
+from shiftlens.attribution.mixed import meet
 from shiftlens.attribution.targets import Reading, at_logits, check_places
 from shiftlens.hooks import EmbeddingTap, HeadTap
 
@@ -58,7 +57,9 @@ def reverse(
     """
     check_places(len(input_ids), sources.tolist(), response, chunk)
     if written_out and takes(model, len(input_ids)):
-        return _written_out(model, input_ids, sources, response, chunk, target)
+        # No source can move a response token that is predicted before the first of them.
+        cut = min(sources.tolist(), default=len(input_ids) - 1)
+        return meet(model, input_ids, sources, response, chunk, target, cut=cut)
     first = len(input_ids) - response
     columns, readings = [], []
     with torch.enable_grad(), plain_attention(model):
@@ -68,26 +69,6 @@ def reverse(
             columns.append(A.cpu())
             readings.append([values.cpu() for values in reading])
     return torch.cat(columns, dim=1), Reading(*map(torch.cat, zip(*readings, strict=True)))
-
-
-def _written_out(
-    model: PreTrainedModel,
-    input_ids: Int[Tensor, " total"],
-    sources: Int[Tensor, " prompt"],
-    response: int,
-    chunk: int,
-    target: str,
-) -> tuple[Float[Tensor, "prompt response"], Reading]:
-    start = min(sources.tolist(), default=0)
-    with plain_attention(model), torch.no_grad():
-        primal = primal_pass(model, input_ids.to(model.device), response, target, entrances(model))
-        own, places = primal.embeddings[sources], (sources - start).to(model.device)
-        A = own.new_zeros(len(sources), response)
-        # No source can move a response token that is predicted before the first of them.
-        for columns in torch.arange(max(start + 1 - len(input_ids) + response, 0), response).split(chunk):
-            moved = llama_cotangents(model, primal, start, columns.tolist()).index_select(1, places)
-            A[:, columns] = torch.einsum("mnd,nd->nm", moved, own)
-    return A.cpu(), Reading(*(values.cpu() for values in primal.reading))
 
 
 def _chunk(
