@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from contender import HERE, OURS, PEERS, Found, Setup, Worker, peers_python
+from contender import ENGINES, HERE, OURS, PEERS, Found, Setup, Worker, peers_python
 from flops import sgemm
 from judge import Result, judge
 from passage import passage
@@ -104,8 +104,9 @@ def measure(
     with ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(name, setup)) for name in names}
         titles = {name: worker.ready() for name, worker in workers.items()}
-        for worker in workers.values():
-            worker.run(warm_up)
+        for name, worker in workers.items():
+            # An engine touches most of its memory once; the others do so at every token.
+            worker.run(task if name in ENGINES else warm_up)
         peaks = [sgemm(options.threads)]
         for number in range(options.rounds):
             for name, worker in workers.items():

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from serve import Task
 
 HERE = Path(__file__).parent
-OURS = ("auto", "forward", "generic", "reverse", "naive")
+ENGINES = ("auto", "forward", "generic", "reverse", "mixed")
+OURS = (*ENGINES, "naive")
 PEERS = ("inseq", "captum")
 
 

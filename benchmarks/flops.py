@@ -8,7 +8,7 @@ import time
 import torch
 from transformers import PreTrainedConfig
 
-WAYS = ("forward", "reverse", "naive")
+WAYS = ("forward", "reverse", "mixed", "naive")
 
 
 def needed(config: PreTrainedConfig, way: str, prompt: int, response: int) -> float:
@@ -16,16 +16,21 @@ def needed(config: PreTrainedConfig, way: str, prompt: int, response: int) -> fl
 
     Counted are matrix products of a gated, LLaMA-like model, a multiplication and an addition each; norms,
     activations and softmax are left out. With W weights in the products of all layers, V those of the output
-    layer, D = layers x heads x head size, T = N + M, a product over R token rows costs 2 W R, and one over P
-    pairs (query, key that it may see) costs 2 D P for each of the matrix products inside attention:
+    layer, D = layers x heads x head size, G = layers x key heads x head size, T = N + M, a product over R token
+    rows costs 2 W R, and one over P pairs (query, key that it may see) costs 2 D P for each of the matrix products
+    inside attention:
 
     - an ordinary pass over t tokens: 2 W t + 2 * 2 D t (t + 1) / 2  (Q K^T and P V);
     - the output layer forward and back at M places: 2 * 2 V M;
-    - ``forward``: one ordinary pass over T - 1; a tangent per prompt token n, from n to T - 1, R rows in all:
-      2 W R, and per row of a tangent at place t: dQ K^T and X V over the t + 1 keys before it, Q dK^T and P dV
-      over the t - n + 1 keys that move;
-    - ``reverse``: one ordinary pass over T - 1; a cotangent per response token, from the place that predicts it
-      back to 0: 2 W R, and 4 products over the pairs of that prefix (dO V^T, P^T dO, dS K, dS^T Q);
+    - ``mixed``: one ordinary pass over T - 1, and at the cut c that needs the least:
+      a tangent per prompt token n < c, from n to c, R rows in all: 2 W R, and per row of a tangent at place t:
+      dQ K^T and X V over the t + 1 keys before it, Q dK^T and P dV over the t - n + 1 keys that move;
+      a cotangent per response token predicted at c or behind, from that place q back to c: 2 W R, and 4 products
+      over the pairs of those queries (dO V^T, P^T dO, dS K, dS^T Q);
+      their inner products over keys and values ahead of c, 2 * 2 G for each of the c - n places of a tangent;
+      less what the outermost layers do not need: queries, output projections and MLPs of the last one where
+      nothing is predicted, queries, keys and values of the first one where no source is;
+    - ``forward``: the same at c = T - 1;  ``reverse``: at c = 0;
     - ``naive``: per response token an ordinary pass over its prefix and the same way back.
 
     Args:
@@ -44,24 +49,33 @@ def needed(config: PreTrainedConfig, way: str, prompt: int, response: int) -> fl
     layers, width, inner = config.num_hidden_layers, config.hidden_size, config.intermediate_size
     head = getattr(config, "head_dim", None) or width // config.num_attention_heads
     query, key = config.num_attention_heads * head, config.num_key_value_heads * head
-    weights = layers * (2 * width * query + 2 * width * key + 3 * width * inner)
+    of_queries, of_keys, of_rest = width * query, 2 * width * key, width * query + 3 * width * inner
+    weights = layers * (of_queries + of_keys + of_rest)
     attention, output = layers * query, width * config.vocab_size
+    total, ends = prompt + response - 1, range(prompt, prompt + response)
+    at_output = 2 * 2 * output * response
 
     def ordinary(tokens: int) -> float:
         return 2 * weights * tokens + 2 * 2 * attention * _pairs(tokens)
 
-    def back(tokens: int) -> float:
-        return 2 * weights * tokens + 4 * 2 * attention * _pairs(tokens)
+    def meeting(cut: int) -> float:
+        ahead, far = range(min(cut, prompt)), [end for end in ends if end > cut]
+        rows = sum(cut - source for source in ahead)
+        seen = sum(2 * (_pairs(cut) - _pairs(source)) + 2 * _pairs(cut - source) for source in ahead)
+        inside = 2 * 2 * layers * key * rows * len(far)
+        # Each source moves all the places ahead of the cut where something is predicted.
+        unneeded = (of_queries + of_rest) * (rows - len(ahead) * (response - len(far)))
+        unneeded += (of_queries + of_keys) * (rows - len(ahead))
+        back = sum(end - cut for end in far)
+        seen += sum(4 * (_pairs(end) - _pairs(cut)) for end in far)
+        unneeded += (of_queries + of_rest) * (back - len(far))
+        return float(2 * weights * (rows + back) + 2 * attention * seen + inside - 2 * unneeded)
 
-    total, ends = prompt + response - 1, range(prompt, prompt + response)
-    at_output = 2 * 2 * output * response
     if way == "naive":
-        return float(at_output + sum(ordinary(end) + back(end) for end in ends))
-    if way == "reverse":
-        return float(at_output + ordinary(total) + sum(back(end) for end in ends))
-    rows = sum(total - source for source in range(prompt))
-    seen = sum(2 * (_pairs(total) - _pairs(source)) + 2 * _pairs(total - source) for source in range(prompt))
-    return float(at_output + ordinary(total) + 2 * weights * rows + 2 * attention * seen)
+        back = (2 * weights * end + 4 * 2 * attention * _pairs(end) for end in ends)
+        return float(at_output + sum(map(ordinary, ends)) + sum(back))
+    cuts = {"forward": [total], "reverse": [0], "mixed": range(total + 1)}[way]
+    return float(at_output + ordinary(total) + min(map(meeting, cuts)))
 
 
 def _pairs(tokens: int) -> int:

@@ -1,8 +1,8 @@
-"""Time of forward and reverse mode against N and M, and the largest memory: ``python benchmarks/scaling.py``.
+"""Time of each mode against N and M, and the largest memory: ``python benchmarks/scaling.py``.
 
-Writes docs/performance-scaling.svg. Both engines should cost what their token rows cost, N (N/2 + M) and
-M (N + M/2); a straight line through each says how well that holds. Exit code 1 if a text of 256/128 tokens takes
-more memory than it may.
+Writes docs/performance-scaling.svg. The engines should cost what their token rows cost, N (N/2 + M) forward,
+M (N + M/2) reverse and N M mixed; a straight line through each says how well that holds. Exit code 1 if a text
+of 256/128 tokens takes more memory than it may.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,12 @@ from matplotlib import pyplot as plt
 from report import machine
 
 GRID = ["16/16", "16/64", "16/256", "64/16", "64/64", "64/256", "128/16", "128/64", "256/16", "256/64"]
-MODES = ("forward", "reverse")
+ROWS: dict[str, tuple[str, Callable[[int, int], float]]] = {
+    "forward": ("N (N/2 + M)", lambda N, M: N * (N / 2 + M)),
+    "reverse": ("M (N + M/2)", lambda N, M: M * (N + M / 2)),
+    "mixed": ("N M", lambda N, M: N * M),
+}
+MODES = tuple(ROWS)
 LONG, MOST_BYTES = "256/128", 2.5e9
 
 
@@ -77,7 +82,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> list[Point]:
-    """Median times of both modes over the grid, in turn."""
+    """Median times of all modes over the grid, in turn."""
     setup, texts = real(options)
     times: dict[tuple[str, str], list[float]] = {(shape, mode): [] for shape in options.shapes for mode in MODES}
     with ExitStack() as stack:
@@ -92,8 +97,7 @@ def measure(options: argparse.Namespace) -> list[Point]:
     points = []
     for (shape, mode), seconds in times.items():
         N, M = map(int, shape.split("/"))
-        rows = N * (N / 2 + M) if mode == "forward" else M * (N + M / 2)
-        points.append(Point(mode, N, M, rows, statistics.median(seconds)))
+        points.append(Point(mode, N, M, ROWS[mode][1](N, M), statistics.median(seconds)))
     return points
 
 
@@ -128,7 +132,7 @@ def _arrays(points: Sequence[Point]) -> tuple[Float[np.ndarray, " point"], Float
 def draw(points: Sequence[Point], lines: dict[str, Line], out: Path) -> None:
     """Time against rows, both axes logarithmic, one panel per mode; colour is N, the label M."""
     mpl.rcParams["svg.hashsalt"] = "shiftlens"  # the same file for the same numbers
-    figure, panels = plt.subplots(1, len(lines), figsize=(9, 3.8), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, len(lines), figsize=(12, 3.8), sharey=True, layout="constrained")
     prompts = sorted({point.prompt for point in points})
     for panel, (mode, line) in zip(panels, lines.items(), strict=True):
         mine = [point for point in points if point.mode == mode]
@@ -141,8 +145,7 @@ def draw(points: Sequence[Point], lines: dict[str, Line], out: Path) -> None:
         for point in mine:
             where = (point.rows, point.seconds)
             panel.annotate(f"M={point.response}", where, xytext=(5, -9), textcoords="offset points", fontsize=7)
-        rows_of = "N (N/2 + M)" if mode == "forward" else "M (N + M/2)"
-        panel.set(xscale="log", yscale="log", xlabel=f"token rows, {rows_of}")
+        panel.set(xscale="log", yscale="log", xlabel=f"token rows, {ROWS[mode][0]}")
         panel.set_title(f"{mode}: {line.row * 1e3:.2f} ms a row + {line.fixed:.2f} s", fontsize=10)
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("seconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,9 +19,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2
 
 from shiftlens.attribution import Costs, Engine, attention, engine, llama_layer
 from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.cost import cheapest, token_rows
+from shiftlens.attribution.cost import cheapest, crossing_rows, token_rows
 from shiftlens.attribution.forward import forward
-from shiftlens.attribution.memory import need
+from shiftlens.attribution.llama_rows import COUNT
+from shiftlens.attribution.memory import crossing_bytes, need
+from shiftlens.attribution.mixed import mixed
 from shiftlens.attribution.reverse import reverse
 from shiftlens.errors import ShiftLensError
 
@@ -234,16 +237,20 @@ class Peak(TorchDispatchMode):
 @pytest.mark.parametrize(
     "shape", [{}, {"num_attention_heads": 16, "num_key_value_heads": 16}, {"vocab_size": 4000}]
 )
-@pytest.mark.parametrize("run", [forward, reverse])
-def test_what_is_needed_is_above_what_is_used_and_of_its_size(run, shape):
+@pytest.mark.parametrize("mode", ["forward", "reverse", "mixed"])
+def test_what_is_needed_is_above_what_is_used_and_of_its_size(mode, shape):
     """The estimate must not promise what does not fit, nor be so careful that chunks become small."""
     wide = {"hidden_size": 128, "intermediate_size": 352, "num_attention_heads": 8, "num_key_value_heads": 4}
     config = LlamaConfig(**SMALL | wide | shape)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False)
     total, count = 100, 40
     for response in (count, total - count):
-        ids, sources = draw(total) % 90, torch.arange(total - response if run is reverse else count)
+        ids, sources = draw(total) % 90, torch.arange(count if mode == "forward" else total - response)
+        run = {"forward": forward, "reverse": reverse, "mixed": partial(mixed, cut=response)}[mode]
         with Peak() as used:
             run(model, ids, sources, response, count)
-        needed = need(config, 4, run.__name__, total, response, written_out=True)
-        assert needed.fixed + count * needed.each > used.top > (needed.fixed + count * needed.each) / 6
+        needed = need(config, 4, mode, total, response, written_out=True)
+        most = needed.fixed + count * needed.each
+        if mode == "mixed":
+            most += int(crossing_rows(sources.tolist(), [response], COUNT)[0]) * crossing_bytes(config, 4)
+        assert most > used.top > most / 6

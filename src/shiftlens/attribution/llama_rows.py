@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-COUNT, ROWS = 16, 1536
+COUNT, ROWS = 16, 2700
 """Most derivatives per matrix product, and about so many rows: enough for full speed, few enough for the cache."""
 
 
@@ -82,7 +82,7 @@ def groups(lengths: Sequence[int]) -> Iterator[slice]:
         lengths: number of places that each reaches.
 
     Example:
-        >>> list(groups([1000, 500, 100]))
+        >>> list(groups([2000, 500, 300]))
         [slice(0, 2, None), slice(2, 3, None)]
     """
     start, rows = 0, 0
