@@ -252,5 +252,5 @@ def test_what_is_needed_is_above_what_is_used_and_of_its_size(mode, shape):
         needed = need(config, 4, mode, total, response, written_out=True)
         most = needed.fixed + count * needed.each
         if mode == "mixed":
-            most += int(crossing_rows(sources.tolist(), [response], COUNT)[0]) * crossing_bytes(config, 4)
+            most += int(crossing_rows(sources.tolist(), total, COUNT)[response]) * crossing_bytes(config, 4)
         assert most > used.top > most / 6

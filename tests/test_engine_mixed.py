@@ -80,10 +80,10 @@ def test_the_best_cut_is_the_best_of_all():
         for cut in range(min(sources), total):
             ahead = sum(cut - s for s in sources if s < cut)
             behind = sum(q - cut + 1 for q in range(total - 1 - response, total - 1) if q >= cut)
-            assert [part.tolist() for part in carried(sources, total, response, [cut])] == [[ahead], [behind]]
+            assert [part[cut] for part in carried(sources, total, response)] == [ahead, behind]
             kept = sum(cut - s for s in sources if s < cut)  # at least; parts keep somewhat more
-            assert crossing_rows(sources, [cut], 1)[0] == kept <= crossing_rows(sources, [cut], 16)[0]
-            if not behind or crossing_rows(sources, [cut], 16)[0] <= room:
+            assert crossing_rows(sources, total, 1)[cut] == kept <= crossing_rows(sources, total, 16)[cut]
+            if not behind or crossing_rows(sources, total, 16)[cut] <= room:
                 time = costs.forward_row * ahead + costs.reverse_row * behind
                 allowed[cut] = time + costs.forward_fixed * (ahead > 0) + costs.reverse_fixed * (behind > 0)
         cut, time = best_cut(costs, sources, total, response, True, room)
@@ -105,7 +105,7 @@ def test_what_is_kept_at_the_cut_is_what_the_estimate_says():
         hidden, crossings = llama_tangents(model, primal, sources, cut, hidden=False, crossing=True)
     assert hidden is None
     kept = sum(each.nbytes for crossing in crossings for each in crossing.moved)
-    assert kept == crossing_rows(sources, [cut], llama_rows.COUNT)[0] * crossing_bytes(config, 4)
+    assert kept == crossing_rows(sources, 90, llama_rows.COUNT)[cut] * crossing_bytes(config, 4)
 
 
 def test_a_small_budget_moves_the_cut_and_keeps_the_numbers():

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.forward import forward
@@ -25,7 +26,7 @@ from shiftlens.attribution.reverse import reverse
 from shiftlens.models.identity import digest
 
 log = logging.getLogger(__name__)
-Cuts = Sequence[int] | np.ndarray
+Rows = NDArray[np.int64]
 
 REFUSALS = (RuntimeError, ValueError, AttributeError, TypeError, IndexError)
 """What transformations of a model that was not written for them raise; out of memory is told apart."""
@@ -56,8 +57,8 @@ UNMEASURED = Costs(forward_row=1.0, reverse_row=1.0)
 """LLaMA-type layers on a CPU core, float32, 135M parameters; used until a machine is measured."""
 
 
-def carried(sources: Sequence[int], total: int, response: int, cuts: Cuts) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of tokens that a cut leaves to tangents, and to cotangents; each passes through every layer.
+def carried(sources: Sequence[int], total: int, response: int) -> tuple[Rows, Rows]:
+    """Rows of tokens that every cut leaves to tangents, and to cotangents; each passes through every layer.
 
     One tangent per source ahead of the cut, from its place up to there; one cotangent per response token that
     is predicted at the cut or behind, from that place back to there.
@@ -66,15 +67,24 @@ def carried(sources: Sequence[int], total: int, response: int, cuts: Cuts) -> tu
         sources: positions attributed to.
         total: number of ids, the response at the end.
         response: number of response tokens.
-        cuts: positions, each 0 to total - 1.
+
+    Returns:
+        [total] each, for cuts from 0 to total - 1.
 
     Example:
-        >>> carried(range(30), 330, 300, [0, 300, 329])
-        (array([   0, 8565, 9435]), array([53850,   435,     0]))
+        >>> carried([0, 2], 5, 2)
+        (array([0, 1, 2, 4, 6]), array([7, 5, 3, 1, 0]))
     """
-    at = np.asarray(cuts)[:, None]
-    places = np.arange(total - response, total)  # behind the one that predicts
-    return np.maximum(at - np.asarray(sources, dtype=int), 0).sum(-1), np.maximum(places - at, 0).sum(-1)
+    # A cut one place further on costs a row for each source ahead of it, and spares one for each token behind.
+    places = range(total - response, total)  # behind the one that predicts
+    behind = response - _ahead(places, total + 1)[1:]
+    return _ahead(sources, total).cumsum(), behind[::-1].cumsum()[::-1]
+
+
+def _ahead(places: Sequence[int] | Rows, total: int, each: Rows | None = None) -> Rows:
+    """[total] how many of some places lie ahead of each position, or the sum of a number that each has."""
+    sums = np.bincount(np.asarray(places, dtype=np.int64), each, minlength=total)[: total - 1]
+    return np.concatenate([[0], sums.cumsum()]).astype(np.int64)
 
 
 def token_rows(mode: str, sources: Sequence[int], total: int, response: int, written_out: bool = False) -> int:
@@ -96,25 +106,28 @@ def token_rows(mode: str, sources: Sequence[int], total: int, response: int, wri
         (9435, 53850)
     """
     if mode == "forward":
-        return int(carried(sources, total, response, [total - 1])[0].item())
-    return int(carried(sources, total, response, [min(sources, default=0) if written_out else 0])[1].item())
+        return int(carried(sources, total, response)[0][-1])
+    return int(carried(sources, total, response)[1][min(sources, default=0) if written_out else 0])
 
 
-def crossing_rows(sources: Sequence[int], cuts: Cuts, together: int) -> np.ndarray:
-    """Rows of keys and of values whose tangents are kept at a cut, those of a part from its first source on.
+def crossing_rows(sources: Sequence[int], total: int, together: int) -> Rows:
+    """Rows of keys and of values whose tangents are kept at every cut, those of a part from its first source on.
 
     Args:
         sources: positions attributed to.
-        cuts: positions.
+        total: number of ids.
         together: most tangents in a part.
 
+    Returns:
+        [total] for cuts from 0 to total - 1.
+
     Example:
-        >>> crossing_rows([0, 1, 5], [6], 2)
-        array([13])
+        >>> crossing_rows([0, 1, 5], 8, 2)
+        array([ 0,  1,  4,  6,  8, 10, 13, 16])
     """
-    ordered, at = np.sort(np.asarray(sources, dtype=int)), np.asarray(cuts)[:, None]
+    ordered = np.sort(np.asarray(sources, dtype=np.int64))
     first = ordered[np.arange(len(ordered)) // together * together]
-    return np.where(ordered < at, at - first, 0).sum(-1)
+    return np.arange(total) * _ahead(ordered, total) - _ahead(ordered, total, first)
 
 
 def best_cut(
@@ -139,13 +152,14 @@ def best_cut(
         >>> best_cut(UNMEASURED, range(128), 192, 64)  # about as many positions as there are response tokens
         (63, 8192.0)
     """
-    cuts = np.arange(min(sources, default=0), total)
-    ahead, behind = carried(sources, total, response, cuts)
+    ahead, behind = carried(sources, total, response)
     time = costs.forward_row * ahead + costs.reverse_row * behind
     time += costs.forward_fixed * (ahead > 0) + costs.reverse_fixed * (behind > 0)
-    kept = crossing_rows(sources, cuts, COUNT if written_out else max(MOST.values()))
+    kept = crossing_rows(sources, total, COUNT if written_out else max(MOST.values()))
     time[(behind > 0) & (kept > room)] = np.inf
-    return int(cuts[time.argmin()]), float(time.min())
+    start = min(sources, default=0)  # a cut further ahead would carry rows that nobody wants
+    cut = start + int(time[start:].argmin())
+    return cut, float(time[cut])
 
 
 def cheapest(

@@ -49,7 +49,7 @@ class Explained:
     Args:
         gradient: [N, M] ``<d f(y_m) / d E[s_n], E[s_n]>``, on the CPU; f is log p for the target probability.
         reading: how the model reads the response, on the CPU.
-        mode: the engine that did it.
+        mode: the engine that did it; ``none`` for an empty response.
     """
 
     gradient: Float[Tensor, "sources response"]
@@ -107,11 +107,11 @@ class Engine:
             ShiftLensError: not even one derivative at a time fits in memory, or, but for ``naive``, the model
                 is not itself in plain attention, see :func:`~shiftlens.attribution.attention.check_plain`.
         """
-        mode = self.choose(model, sources, len(input_ids), response)
         if response == 0:
             empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))
-            return Explained(torch.zeros(len(sources), 0), empty, mode)
+            return Explained(torch.zeros(len(sources), 0), empty, "none")
         check_places(len(input_ids), sources, response, 1 if self.chunk is None else self.chunk)
+        mode = self.choose(model, sources, len(input_ids), response)
         if mode != "naive":
             check_plain(model, len(input_ids))
         other, refused = "reverse" if mode == "forward" else "forward", False
