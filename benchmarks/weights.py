@@ -5,7 +5,7 @@
 Every contender runs once per round, in turn, in one process; every other round goes the other way round. Times
 are medians over rounds, and so are ratios, each of two times of one round: a machine that is busy for a while is
 busy for both. Before each there is a pause, which is not timed: numpy, scipy and torch have threads of their own,
-which stay awake on their cores for some 30 ms after their work and would slow whoever comes next. Results are
+which stay awake on their cores for a while after their work and would slow whoever comes next. Results are
 compared before times: where they disagree, no ratio is printed and the exit code is 1. It is 1 too where a view
 needs more than 2 GB above a model of LLaMA-7B's shapes.
 """

@@ -103,7 +103,7 @@ def _lower_covariance(rows: Float[Tensor, "rows width"]) -> Float[Tensor, "width
 
     The mean is taken in float64, so that equal rows leave exactly nothing. On a CPU nothing from here to the
     oriented components is done by torch if it could take threads. scipy's own, done with their part, stay awake
-    for tens of milliseconds, and torch's would wait for their cores: as long as a small matrix takes as a whole.
+    for a while, and torch's would wait for their cores: as long as a small matrix takes as a whole.
     """
     rows = rows.detach().to(torch.promote_types(rows.dtype, torch.float32))
     if rows.device.type != "cpu":
