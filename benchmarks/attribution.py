@@ -105,8 +105,9 @@ def measure(
         workers = {name: stack.enter_context(Worker(name, setup)) for name in names}
         titles = {name: worker.ready() for name, worker in workers.items()}
         for name, worker in workers.items():
-            # An engine touches most of its memory once; the others do so at every token.
-            worker.run(task if name in ENGINES else warm_up)
+            worker.run(warm_up)
+            if name in ENGINES:  # touches most of its memory once, where the others do so at every token
+                worker.run(task)
         peaks = [sgemm(options.threads)]
         for number in range(options.rounds):
             for name, worker in workers.items():

@@ -7,7 +7,7 @@ import torch
 from naive import naive
 from tiny import FAMILIES, VOCAB, tiny
 
-from shiftlens.attribution import llama_cotangents, llama_layer, llama_tangents
+from shiftlens.attribution import llama_layer, llama_rows
 from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.forward import forward
 from shiftlens.attribution.reverse import reverse
@@ -55,8 +55,7 @@ def test_exact_in_float64(family, engine, written_out, ids, monkeypatch):
     if written_out and family not in WRITTEN_OUT:
         pytest.skip("the generic path is the only one")
     # Smaller than the texts, so that parts differ in their places and attention has several blocks.
-    for module in (llama_tangents, llama_cotangents):
-        monkeypatch.setattr(module, "PART", 2)
+    monkeypatch.setattr(llama_rows, "COUNT", 2)
     monkeypatch.setitem(llama_layer.BLOCK, "cpu", 4)
     for total, response, sources, chunk in CASES:
         at = torch.tensor(sources)
