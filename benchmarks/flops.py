@@ -69,6 +69,7 @@ def needed(config: PreTrainedConfig, way: str, prompt: int, response: int) -> fl
         back = sum(end - cut for end in far)
         seen += sum(4 * (_pairs(end) - _pairs(cut)) for end in far)
         unneeded += (of_queries + of_rest) * (back - len(far))
+        unneeded += (of_queries + of_keys) * (back - sum(max(min(end, prompt) - cut, 0) for end in far))
         return float(2 * weights * (rows + back) + 2 * attention * seen + inside - 2 * unneeded)
 
     if way == "naive":

@@ -19,12 +19,13 @@ from transformers import AutoModelForCausalLM, LlamaConfig, MistralConfig, Qwen2
 
 from shiftlens.attribution import Costs, Engine, attention, engine, llama_layer
 from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.cost import cheapest, crossing_rows, token_rows
+from shiftlens.attribution.cost import cheapest
 from shiftlens.attribution.forward import forward
 from shiftlens.attribution.llama_rows import COUNT
-from shiftlens.attribution.memory import crossing_bytes, need
+from shiftlens.attribution.memory import kept, need
 from shiftlens.attribution.mixed import mixed
 from shiftlens.attribution.reverse import reverse
+from shiftlens.attribution.rows import token_rows
 from shiftlens.errors import ShiftLensError
 
 SMALL: dict[str, Any] = {
@@ -116,7 +117,7 @@ def test_what_cannot_be_explained_is_refused_and_not_blamed_on_the_model(mode):
         Engine(mode, 0).explain(model, ids, [9], 11)
     with pytest.raises((IndexError, RuntimeError), match="out of (range|bounds)"):  # an id that no embedding has
         Engine(mode).explain(model, [*ids, VOCAB, 3], [1], 3)
-    assert model not in engine._NO_FORWARD
+    assert model not in engine._REFUSED
     assert is_as_found(model)
 
 
@@ -252,5 +253,5 @@ def test_what_is_needed_is_above_what_is_used_and_of_its_size(mode, shape):
         needed = need(config, 4, mode, total, response, written_out=True)
         most = needed.fixed + count * needed.each
         if mode == "mixed":
-            most += int(crossing_rows(sources.tolist(), total, COUNT)[response]) * crossing_bytes(config, 4)
+            most += int(kept(config, 4, sources.tolist(), total, True, COUNT)[response])
         assert most > used.top > most / 6

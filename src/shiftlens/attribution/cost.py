@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +15,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from filelock import FileLock
-from numpy.typing import NDArray
+from jaxtyping import Bool
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.forward import forward
 from shiftlens.attribution.llama_layer import takes
-from shiftlens.attribution.llama_rows import COUNT
-from shiftlens.attribution.memory import MOST
 from shiftlens.attribution.reverse import reverse
+from shiftlens.attribution.rows import carried, token_rows
 from shiftlens.models.identity import digest
 
 log = logging.getLogger(__name__)
-Rows = NDArray[np.int64]
 
 REFUSALS = (RuntimeError, ValueError, AttributeError, TypeError, IndexError)
 """What transformations of a model that was not written for them raise; out of memory is told apart."""
@@ -57,86 +55,8 @@ UNMEASURED = Costs(forward_row=1.0, reverse_row=1.0)
 """LLaMA-type layers on a CPU core, float32, 135M parameters; used until a machine is measured."""
 
 
-def carried(sources: Sequence[int], total: int, response: int) -> tuple[Rows, Rows]:
-    """Rows of tokens that every cut leaves to tangents, and to cotangents; each passes through every layer.
-
-    One tangent per source ahead of the cut, from its place up to there; one cotangent per response token that
-    is predicted at the cut or behind, from that place back to there.
-
-    Args:
-        sources: positions attributed to.
-        total: number of ids, the response at the end.
-        response: number of response tokens.
-
-    Returns:
-        [total] each, for cuts from 0 to total - 1.
-
-    Example:
-        >>> carried([0, 2], 5, 2)
-        (array([0, 1, 2, 4, 6]), array([7, 5, 3, 1, 0]))
-    """
-    # A cut one place further on costs a row for each source ahead of it, and spares one for each token behind.
-    places = range(total - response, total)  # behind the one that predicts
-    behind = response - _ahead(places, total + 1)[1:]
-    return _ahead(sources, total).cumsum(), behind[::-1].cumsum()[::-1]
-
-
-def _ahead(places: Sequence[int] | Rows, total: int, each: Rows | None = None) -> Rows:
-    """[total] how many of some places lie ahead of each position, or the sum of a number that each has."""
-    sums = np.bincount(np.asarray(places, dtype=np.int64), each, minlength=total)[: total - 1]
-    return np.concatenate([[0], sums.cumsum()]).astype(np.int64)
-
-
-def token_rows(mode: str, sources: Sequence[int], total: int, response: int, written_out: bool = False) -> int:
-    """Rows of tokens that an engine carries derivatives for, through every layer.
-
-    Forward carries one tangent per source from its place to the end; reverse one cotangent per response token
-    from the place that predicts it back to the start, or, written out, to the first source. With N prompt tokens
-    first and M response tokens that is N (N/2 + M) and M (N + M/2).
-
-    Args:
-        mode: ``forward`` or ``reverse``.
-        sources: positions attributed to.
-        total: number of ids, the response at the end.
-        response: number of response tokens.
-        written_out: whether the layers are written out, see :mod:`shiftlens.attribution.llama_layer`.
-
-    Example:
-        >>> token_rows("forward", range(30), 330, 300), token_rows("reverse", range(30), 330, 300)
-        (9435, 53850)
-    """
-    if mode == "forward":
-        return int(carried(sources, total, response)[0][-1])
-    return int(carried(sources, total, response)[1][min(sources, default=0) if written_out else 0])
-
-
-def crossing_rows(sources: Sequence[int], total: int, together: int) -> Rows:
-    """Rows of keys and of values whose tangents are kept at every cut, those of a part from its first source on.
-
-    Args:
-        sources: positions attributed to.
-        total: number of ids.
-        together: most tangents in a part.
-
-    Returns:
-        [total] for cuts from 0 to total - 1.
-
-    Example:
-        >>> crossing_rows([0, 1, 5], 8, 2)
-        array([ 0,  1,  4,  6,  8, 10, 13, 16])
-    """
-    ordered = np.sort(np.asarray(sources, dtype=np.int64))
-    first = ordered[np.arange(len(ordered)) // together * together]
-    return np.arange(total) * _ahead(ordered, total) - _ahead(ordered, total, first)
-
-
 def best_cut(
-    costs: Costs,
-    sources: Sequence[int],
-    total: int,
-    response: int,
-    written_out: bool = False,
-    room: float = np.inf,
+    costs: Costs, sources: Sequence[int], total: int, response: int, fits: Bool[np.ndarray, " total"] | None = None
 ) -> tuple[int, float]:
     """Where tangents and cotangents meet at the least cost, and that cost.
 
@@ -145,8 +65,10 @@ def best_cut(
         sources: positions attributed to.
         total: number of ids.
         response: number of response tokens.
-        written_out: whether the layers are written out.
-        room: most rows of keys and values that may be kept, see :func:`crossing_rows`.
+        fits: which cuts memory allows; all, if not given.
+
+    Returns:
+        The cut, the first source at the least, and its cost: infinite where no cut fits.
 
     Example:
         >>> best_cut(UNMEASURED, range(128), 192, 64)  # about as many positions as there are response tokens
@@ -154,9 +76,9 @@ def best_cut(
     """
     ahead, behind = carried(sources, total, response)
     time = costs.forward_row * ahead + costs.reverse_row * behind
-    time += costs.forward_fixed * (ahead > 0) + costs.reverse_fixed * (behind > 0)
-    kept = crossing_rows(sources, total, COUNT if written_out else max(MOST.values()))
-    time[(behind > 0) & (kept > room)] = np.inf
+    time = time + costs.forward_fixed * (ahead > 0) + costs.reverse_fixed * (behind > 0)
+    if fits is not None:
+        time = np.where(fits, time, np.inf)
     start = min(sources, default=0)  # a cut further ahead would carry rows that nobody wants
     cut = start + int(time[start:].argmin())
     return cut, float(time[cut])
@@ -168,7 +90,8 @@ def cheapest(
     total: int,
     response: int,
     written_out: bool = False,
-    room: float = np.inf,
+    fits: Bool[np.ndarray, " total"] | None = None,
+    without: Collection[str] = (),
 ) -> str:
     """``forward``, ``reverse`` or ``mixed``, whichever these costs make the cheapest.
 
@@ -178,7 +101,8 @@ def cheapest(
         total: number of ids.
         response: number of response tokens.
         written_out: whether the layers are written out.
-        room: as in :func:`best_cut`, for ``mixed``.
+        fits: as in :func:`best_cut`, for ``mixed``.
+        without: modes that are out of the question.
 
     Example:
         >>> for prompt, response in ((2, 300), (300, 2), (100, 100)):
@@ -192,9 +116,10 @@ def cheapest(
     times = {
         "forward": costs.forward_fixed + costs.forward_row * rows["forward"],
         "reverse": costs.reverse_fixed + costs.reverse_row * rows["reverse"],
-        "mixed": best_cut(costs, sources, total, response, written_out, room)[1],
+        "mixed": best_cut(costs, sources, total, response, fits)[1],
     }
-    return min(times, key=times.__getitem__)  # of equals the first: a cut at an end is one of the pure modes
+    # Of equals the first: a cut at an end is one of the pure modes.
+    return min((mode for mode in times if mode not in without), key=times.__getitem__)
 
 
 def calibrated(model: PreTrainedModel, cache: Path) -> Costs:

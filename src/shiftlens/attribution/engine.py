@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -18,14 +19,15 @@ from shiftlens.attribution.attention import check_plain
 from shiftlens.attribution.cost import REFUSALS, UNMEASURED, Costs, best_cut, cheapest
 from shiftlens.attribution.forward import forward
 from shiftlens.attribution.llama_layer import takes
+from shiftlens.attribution.llama_rows import COUNT
 from shiftlens.attribution.memory import (
     MOST,
     MOST_WRITTEN_OUT,
     Need,
     budget_bytes,
-    crossing_bytes,
     halving,
     is_out_of_memory,
+    kept,
     need,
 )
 from shiftlens.attribution.mixed import mixed
@@ -38,8 +40,10 @@ log = logging.getLogger(__name__)
 
 MODES = ("auto", "reverse", "forward", "mixed", "naive")
 _ENGINES: dict[str, Callable[..., Any]] = {"forward": forward, "reverse": reverse, "mixed": mixed, "naive": naive}
-_NO_FORWARD: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
-"""Models that forward mode, and with it mixed mode, was found not to take."""
+_OTHERS = {"mixed": ("forward", "reverse"), "forward": ("reverse",), "reverse": ("forward",)}
+"""What is tried where a mode runs out of memory, or cannot take a model."""
+_REFUSED: weakref.WeakKeyDictionary[PreTrainedModel, set[str]] = weakref.WeakKeyDictionary()
+"""Modes that were found not to take a model, where another one does."""
 
 
 @dataclass(frozen=True)
@@ -114,23 +118,24 @@ class Engine:
         mode = self.choose(model, sources, len(input_ids), response)
         if mode != "naive":
             check_plain(model, len(input_ids))
-        other, refused = "reverse" if mode == "forward" else "forward", False
-        try:
-            return self._run(mode, model, input_ids, sources, response)
-        except ShiftLensError:
-            if self.mode != "auto":
-                raise
-            log.warning("%s mode ran out of memory; trying %s", mode, other)
-        except REFUSALS as error:
-            if is_out_of_memory(error) or self.mode != "auto":
-                raise
-            other = "forward" if mode == "reverse" else "reverse"
-            log.warning("%s mode cannot take this model (%s); taking %s", mode, error, other)
-            refused = mode != "reverse"
-        found = self._run(other, model, input_ids, sources, response)
-        if refused:  # what reverse cannot take either says nothing about forward mode
-            _NO_FORWARD.add(model)
-        return found
+        ways, refused = (mode, *_OTHERS[mode]) if self.mode == "auto" else (mode,), set()
+        for way, other in zip(ways, (*ways[1:], None), strict=True):
+            try:
+                found = self._run(way, model, input_ids, sources, response)
+            except ShiftLensError:
+                if other is None:
+                    raise
+                log.warning("%s mode ran out of memory; trying %s", way, other)
+            except REFUSALS as error:
+                if other is None or is_out_of_memory(error):
+                    raise
+                log.warning("%s mode cannot take this model (%s); taking %s", way, error, other)
+                refused.add(way)
+            else:
+                if refused:  # what no other mode can take either says nothing about the first
+                    _REFUSED.setdefault(model, set()).update(refused)
+                return found
+        raise AssertionError("the last way returns or raises")
 
     def choose(self, model: PreTrainedModel, sources: Sequence[int], total: int, response: int) -> str:
         """The engine for a text: the cheapest one, or the leanest where the others do not fit.
@@ -149,13 +154,14 @@ class Engine:
             return self.mode
         if len(set((getattr(model, "hf_device_map", None) or {}).values())) > 1:
             return "reverse"  # gradients cross devices by themselves
-        if model in _NO_FORWARD:
-            return "reverse"
-        room = self._room(model, total, response)
-        mode = cheapest(self.costs, sources, total, response, takes(model, total), room)
-        if mode == "reverse":
-            bytes_needed = self._need(mode, model, total, response)
-            if bytes_needed.fixed + bytes_needed.each > budget_bytes(self.memory_budget, model):
+        refused = _REFUSED.get(model, set())
+        budget, cuts = self._kept(model, sources, total, response)
+        mode = cheapest(
+            self.costs, sources, total, response, takes(model, total), cuts <= budget, refused - {"reverse"}
+        )
+        if mode == "reverse" and "forward" not in refused:
+            some = self._need(mode, model, total, response)
+            if some.fixed + some.each > budget_bytes(self.memory_budget, model):
                 return "forward"
         return mode
 
@@ -163,26 +169,31 @@ class Engine:
         config = model.config.get_text_config()
         return need(config, model.dtype.itemsize, mode, total, response, takes(model, total))
 
-    def _room(self, model: PreTrainedModel, total: int, response: int) -> float:
-        """Rows of keys and values whose tangents mixed mode may keep: half of what the budget leaves."""
-        left = budget_bytes(self.memory_budget, model) - self._need("mixed", model, total, response).fixed
-        return max(left, 0) / 2 / crossing_bytes(model.config.get_text_config(), model.dtype.itemsize)
+    def _most(self, model: PreTrainedModel, total: int) -> int:
+        """Most derivatives at once where memory allows more."""
+        return MOST_WRITTEN_OUT if takes(model, total) else MOST.get(model.device.type, MOST["cpu"])
+
+    def _kept(
+        self, model: PreTrainedModel, sources: Sequence[int], total: int, response: int
+    ) -> tuple[float, Int[np.ndarray, " total"]]:
+        """Bytes that mixed mode may keep at a cut, half of what the budget leaves, and would keep at every cut."""
+        some, by_hand = self._need("mixed", model, total, response), takes(model, total)
+        config, itemsize = model.config.get_text_config(), model.dtype.itemsize
+        together = COUNT if by_hand else self.chunk or self._most(model, total)
+        left = budget_bytes(self.memory_budget, model) - some.fixed
+        return (left / 2 if left > some.each else -1.0), kept(config, itemsize, sources, total, by_hand, together)
 
     def _run(
         self, mode: str, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
     ) -> Explained:
         run, total, budget = _ENGINES[mode], len(input_ids), budget_bytes(self.memory_budget, model)
         if mode == "mixed":
-            room, by_hand = self._room(model, total, response), takes(model, total)
-            cut, _ = best_cut(self.costs, sources, total, response, by_hand, room)
-            run, budget = partial(run, cut=cut), budget // 2  # the other half is for what is kept at the cut
+            room, cuts = self._kept(model, sources, total, response)
+            cut, _ = best_cut(self.costs, sources, total, response, cuts <= room)
+            run, budget = partial(run, cut=cut), budget - int(cuts[cut])
         chunk = 1 if mode == "naive" else self.chunk
         if chunk is None:
-            bytes_needed = self._need(mode, model, total, response)
-            most = MOST.get(model.device.type, MOST["cpu"])
-            if takes(model, total):
-                most = MOST_WRITTEN_OUT
-            chunk = bytes_needed.chunk(budget, most)
+            chunk = self._need(mode, model, total, response).chunk(budget, self._most(model, total))
         ids, places = torch.tensor(input_ids), torch.tensor(sources, dtype=torch.long)
         gradient, reading = halving(
             lambda size: run(model, ids, places, response, size, stored(self.target)), chunk

@@ -6,6 +6,7 @@ ahead of a cut Jacobian-vector products, behind it vector-Jacobian products, a c
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import torch
@@ -47,7 +48,7 @@ def tangents(
         directions[row, 0, source - start] = primal.embeddings[source]
 
     def run(embeddings: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        cache = _cache(primal, start)
+        cache = _cache(_first(primal, start))
         out = _body(model, embeddings, cache)
         if not crossing:
             return out, [], []
@@ -85,19 +86,18 @@ def cotangents(
     length, response = len(primal.embeddings), len(primal.gradient)
     places = [length - response + column - cut for column in columns]
     with torch.enable_grad():
-        cache = _cache(primal, cut, leaves=True)
-        ahead = [(layer.keys, layer.values) for layer in cache.layers]
-        window = primal.embeddings[None, cut : cut + places[-1] + 1].clone().requires_grad_()
-        out = _body(model, window, cache)
+        ahead = [(k.detach().requires_grad_(), v.detach().requires_grad_()) for k, v in _first(primal, cut)]
+        window = primal.embeddings[None, cut : cut + places[-1] + 1].detach().requires_grad_()
+        out = _body(model, window, _cache(ahead))
         gradient = primal.gradient[columns].to(out.device)
         scale = gradient.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
         entering = out.new_zeros(len(columns), *out.shape)
         entering[range(len(columns)), places] = (gradient / scale).to(out)
         leaves = [window, *(each for layer in ahead for each in layer)] if crossings else [window]
-        found, *rest = torch.autograd.grad(out, leaves, entering, is_grads_batched=True)
+        found, *rest = torch.autograd.grad(out, leaves, entering, is_grads_batched=True, materialize_grads=True)
     scale = scale.to(torch.promote_types(scale.dtype, torch.float32))
     gradients = scale.new_zeros(len(columns), length - cut, found.shape[-1])
-    gradients[:, : found.shape[2]] = found[:, 0] * scale[..., None]
+    gradients[:, : found.shape[2]] = found[:, 0].to(scale) * scale[..., None]
     met = scale.new_zeros(sum(len(crossing.moved[0]) for crossing in crossings), len(columns))
     for i in range(len(ahead) if crossings else 0):
         moved = joined(rest[2 * i][:, 0].transpose(0, 1), rest[2 * i + 1][:, 0].permute(1, 2, 0, 3))
@@ -105,16 +105,44 @@ def cotangents(
     return gradients, met * scale.T
 
 
-def _cache(primal: Primal, length: int, leaves: bool = False) -> DynamicCache:
-    """The first keys and values of the ordinary pass."""
-    cache = DynamicCache()
-    for index, (key, value) in enumerate(zip(primal.keys, primal.values, strict=True)):
-        if length:
-            key, value = key[:, :, :length], value[:, :, :length]
-            cache.update(
-                *((key.clone().requires_grad_(), value.clone().requires_grad_()) if leaves else (key, value)),
-                index,
-            )
+def check_body(model: PreTrainedModel, primal: Primal) -> None:
+    """Refuse a model whose body, given the embeddings, is not all there is between them and the output layer.
+
+    Some families read the ids once more further up (Gemma 3n), or change what the body returns (BERT's decoder).
+
+    Args:
+        model: a causal language model in plain attention.
+        primal: the ordinary pass; its hidden states are held against the body's.
+
+    Raises:
+        ValueError: it is such a model; names the mode that takes it.
+    """
+    if model in _WHOLE:
+        return
+    out, wanted = _body(model, primal.embeddings[None], DynamicCache()), primal.hidden
+    near = max(1e-3, 16 * torch.finfo(out.dtype).eps)
+    if out.shape[-1] != wanted.shape[-1] or (out[-len(wanted) :] - wanted).abs().max() > near * wanted.std():
+        raise ValueError(
+            f"{type(model).__name__} computes more between its embeddings and its output layer than its body does "
+            "of the embeddings alone; use saliency.mode=reverse"
+        )
+    _WHOLE.add(model)
+
+
+_WHOLE: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
+"""Models that :func:`check_body` found right."""
+
+
+def _first(primal: Primal, length: int) -> list[tuple[Tensor, Tensor]]:
+    """The first keys and values of the ordinary pass, layer by layer."""
+    pairs = zip(primal.keys, primal.values, strict=True)
+    return [(key[:, :, :length], value[:, :, :length]) for key, value in pairs] if length else []
+
+
+def _cache(pairs: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
+    cache = DynamicCache()  # joins what comes to a copy
+    for index, (key, value) in enumerate(pairs):
+        cache.update(key, value, index)
     return cache
 
 

@@ -86,13 +86,14 @@ def rotations(body: Any, x: Tensor, start: int) -> tuple[Tensor, Tensor]:
 
 
 def joined(keys: Tensor, values: Tensor) -> Tensor:
-    """Derivatives of keys and of values side by side, [derivative, position x 2 x group x head].
+    """Derivatives of keys and of values side by side, [derivative, position x (keys and values)].
 
     Args:
         keys: [group, derivative, position, head].
-        values: [group, position, derivative, head].
+        values: [group, position, derivative, head], whose heads may have another size.
     """
-    return torch.stack((keys.permute(1, 2, 0, 3), values.permute(2, 1, 0, 3)), dim=2).flatten(1)
+    both = (keys.permute(1, 2, 0, 3).flatten(2), values.permute(2, 1, 0, 3).flatten(2))
+    return torch.cat(both, dim=-1).flatten(1)
 
 
 class Norm:

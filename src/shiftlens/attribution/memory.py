@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
 import psutil
 import torch
+from jaxtyping import Int
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from shiftlens.attribution.llama_rows import COUNT, ROWS
+from shiftlens.attribution.rows import crossing_rows
 from shiftlens.errors import ShiftLensError
 
 log = logging.getLogger(__name__)
@@ -85,10 +88,10 @@ class Need:
 def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, response: int, written_out: bool) -> Need:
     """What an engine holds in memory for one text, from the shapes alone.
 
-    Generic reverse and mixed mode keep the graph of all layers; written out they keep what entered them, and
-    forward neither. What mixed mode keeps at its cut comes on top, see :func:`crossing_bytes`. Per derivative one
-    layer's values are held, or, written out, those of a few derivatives in all. The counts of live arrays are read
-    off the code and checked against measured peaks in ``docs/performance.md``.
+    Generic reverse keeps the graph of all layers; written out it keeps what entered them, and forward neither.
+    What mixed mode keeps depends on its cut and comes on top, see :func:`kept`. Per derivative one layer's values
+    are held, or, written out, those of a few derivatives in all. The counts of live arrays are read off the code
+    and checked against measured peaks in ``docs/performance.md``.
 
     Args:
         config: the model's text configuration.
@@ -105,23 +108,68 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
         >>> some.fixed + 8 * some.each < 8e9
         True
     """
-    layers, heads, width = config.num_hidden_layers, config.num_attention_heads, config.hidden_size
-    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * width
+    layers, width, stream, hidden, maps = _sizes(config, itemsize, total)
     wide = max(itemsize, 4)
-    stream, hidden, maps = total * width * itemsize, total * inner * itemsize, heads * total * total
     # Logits, their exponentials and their gradient are dense in the vocabulary, at least float32.
     head = 6 * config.vocab_size * wide
     # In half precision the output layer is computed in float32, with a copy of its weight.
     widened = config.vocab_size * width * wide if itemsize < wide else 0
-    if mode != "forward" and not written_out:
-        graph = layers * (12 * stream + 4 * hidden + maps * (itemsize + wide))
-        return Need(graph + widened, 8 * stream + 4 * hidden + 2 * maps * (itemsize + wide) + head)
+    layer_maps = 2 * maps * (itemsize + wide)
+    if mode == "reverse" and not written_out:
+        return Need(_graph(config, itemsize, total) + widened, 8 * stream + 4 * hidden + layer_maps + head)
     cache = 2 * layers * stream + head * response + widened
     if written_out:  # parts pass through a layer one after the other
-        kept = 2 * layers * stream if mode != "forward" else 0
-        part = min(COUNT, max(1.0, ROWS / total))
-        return Need(int(cache + kept + part * (8 * stream + 3 * hidden) + 2 * maps * itemsize), 2 * stream)
-    return Need(cache, 10 * stream + 5 * hidden + 2 * maps * (itemsize + wide))
+        entered = 2 * layers * stream if mode != "forward" else 0
+        # Cotangents behind a cut are short, but meet all keys.
+        part = COUNT if mode == "mixed" else min(COUNT, max(1.0, ROWS / total))
+        return Need(int(cache + entered + part * (8 * stream + 3 * hidden) + 2 * maps * itemsize), 2 * stream)
+    moved = total * crossing_bytes(config, itemsize) if mode == "mixed" else 0
+    return Need(cache, 10 * stream + 5 * hidden + layer_maps + moved)
+
+
+def kept(
+    config: PreTrainedConfig, itemsize: int, sources: Sequence[int], total: int, written_out: bool, together: int
+) -> Int[np.ndarray, " total"]:
+    """Bytes that mixed mode keeps at every cut, whatever the chunk, beside what :func:`need` says.
+
+    Those are the tangents of keys and values ahead of it, and, where layers are not written out, the graph of
+    all layers behind it.
+
+    Args:
+        config: the model's text configuration.
+        itemsize: bytes of one number of the model's dtype.
+        sources: positions attributed to.
+        total: number of ids.
+        written_out: whether the layers are written out.
+        together: most tangents in a part.
+
+    Returns:
+        [total] bytes, for cuts from 0 to total - 1.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> kept(LlamaConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2), 4, [1], 4, True, 16)
+        array([  0,   0,  64, 128])
+    """
+    crossing = crossing_rows(sources, total, together) * crossing_bytes(config, itemsize)
+    if written_out:
+        return crossing
+    return crossing + _graph(config, itemsize, total) * np.arange(total - 1, -1, -1) // total
+
+
+def _sizes(config: PreTrainedConfig, itemsize: int, total: int) -> tuple[int, int, int, int, int]:
+    """Layers, width, and of one layer: bytes of the stream, of the MLP's inside, entries of the attention maps."""
+    width = config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * width
+    widest = max(inner) if isinstance(inner, Sequence) else inner
+    maps = config.num_attention_heads * total * total
+    return config.num_hidden_layers, width, total * width * itemsize, total * widest * itemsize, maps
+
+
+def _graph(config: PreTrainedConfig, itemsize: int, total: int) -> int:
+    """Bytes of the graph of all layers."""
+    layers, _, stream, hidden, maps = _sizes(config, itemsize, total)
+    return layers * (12 * stream + 4 * hidden + maps * (itemsize + max(itemsize, 4)))
 
 
 def crossing_bytes(config: PreTrainedConfig, itemsize: int) -> int:

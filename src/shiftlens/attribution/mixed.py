@@ -56,7 +56,8 @@ def mixed(
         A [prompt, response] and how the model reads the response, on the CPU, at least float32.
 
     Raises:
-        ValueError: ``response``, ``chunk``, ``cut`` or a source is out of range.
+        ValueError: ``response``, ``chunk``, ``cut`` or a source is out of range, or the model is one that only
+            reverse mode takes, see :func:`~shiftlens.attribution.generic.check_body`.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -97,6 +98,8 @@ def meet(
     with plain_attention(model), torch.no_grad():
         modules = entrances(model) if by_hand and near < response else ()
         primal = primal_pass(model, ids, response, target, modules)
+        if not by_hand:
+            generic.check_body(model, primal)
         A = primal.reading.log_probability.new_zeros(len(sources), response)
         crossings: list[Crossing] = []
         for rows in ahead.split(chunk) if len(ahead) else ():

@@ -22,6 +22,7 @@ class Primal:
         embeddings: [length, width] input embeddings E.
         gradient: [response, hidden] d f_m / d h at the position that predicts y_m, h being what
             enters the output layer.
+        hidden: [response, hidden] h there.
         reading: how the response is read.
         keys: per layer [1, heads, length, head] keys as cached, after any rotation.
         values: per layer [1, heads, length, head] values.
@@ -30,6 +31,7 @@ class Primal:
 
     embeddings: Float[Tensor, "length width"]
     gradient: Float[Tensor, "response hidden"]
+    hidden: Float[Tensor, "response hidden"]
     reading: Reading
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -58,9 +60,10 @@ def primal_pass(
         logits = model(ids[None, :-1], past_key_values=cache, use_cache=True, logits_to_keep=response).logits[0]
         at_output, reading = at_logits(logits, ids[-response:].to(logits.device), target)
         assert embedding.embedding is not None
-        assert head.leaf is not None
+        assert head.leaf is not None and head.body is not None
         # The head acts on each position alone, so one backward pass gives every g_m.
         (gradient,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))
     keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
     streams = tuple(stream[0] for stream in taps.streams)
-    return Primal(embedding.embedding[0].detach(), gradient[0], reading, keys, values, streams)
+    hidden = head.body[0].detach()
+    return Primal(embedding.embedding[0].detach(), gradient[0], hidden, reading, keys, values, streams)
