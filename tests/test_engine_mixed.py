@@ -239,4 +239,6 @@ def test_groups_are_whole_and_bounded():
         assert [x for span in found for x in lengths[span]] == lengths
         for span in found:
             some = lengths[span]
-            assert len(some) == 1 or (len(some) <= llama_rows.COUNT and sum(some) <= llama_rows.ROWS)
+            small = sum(some) <= llama_rows.ROWS and len(some) * max(some) <= 2 * llama_rows.ROWS
+            assert len(some) == 1 or (len(some) <= llama_rows.COUNT and small)
+    assert list(groups([2600, *[2] * 5])) == [slice(0, 2), slice(2, 6)]

@@ -78,6 +78,8 @@ class Part:
 def groups(lengths: Sequence[int]) -> Iterator[slice]:
     """Cut derivatives, in order, into parts of at most :data:`COUNT` and about :data:`ROWS` rows.
 
+    Inside attention a part is a grid, as long as its longest derivative: twice as many places at the most.
+
     Args:
         lengths: number of places that each reaches.
 
@@ -85,11 +87,13 @@ def groups(lengths: Sequence[int]) -> Iterator[slice]:
         >>> list(groups([2000, 500, 300]))
         [slice(0, 2, None), slice(2, 3, None)]
     """
-    start, rows = 0, 0
+    start, rows, longest = 0, 0, 0
     for i, length in enumerate(lengths):
-        if i > start and (i - start == COUNT or rows + length > ROWS):
-            yield slice(start, i)
-            start, rows = i, 0
+        count, longest = i - start + 1, max(longest, length)
+        if count > COUNT or rows + length > ROWS or count * longest > 2 * ROWS:
+            if count > 1:
+                yield slice(start, i)
+            start, rows, longest = i, 0, length
         rows += length
     if len(lengths):
         yield slice(start, len(lengths))
