@@ -132,7 +132,7 @@ def _arrays(points: Sequence[Point]) -> tuple[Float[np.ndarray, " point"], Float
 def draw(points: Sequence[Point], lines: dict[str, Line], out: Path) -> None:
     """Time against rows, both axes logarithmic, one panel per mode; colour is N, the label M."""
     mpl.rcParams["svg.hashsalt"] = "shiftlens"  # the same file for the same numbers
-    figure, panels = plt.subplots(1, len(lines), figsize=(12, 3.8), sharey=True, layout="constrained")
+    figure, panels = plt.subplots(1, len(lines), figsize=(12, 3.8), sharex=True, sharey=True, layout="constrained")
     prompts = sorted({point.prompt for point in points})
     for panel, (mode, line) in zip(panels, lines.items(), strict=True):
         mine = [point for point in points if point.mode == mode]
