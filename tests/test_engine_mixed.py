@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, BertConfig, DeepseekV3Config, Lla
 from shiftlens.attribution import Costs, Engine, engine, generic, llama_rows
 from shiftlens.attribution.attention import plain_attention
 from shiftlens.attribution.cost import UNMEASURED, best_cut
+from shiftlens.attribution.llama_layer import takes
 from shiftlens.attribution.llama_rows import Part, groups
 from shiftlens.attribution.llama_tangents import llama_tangents
 from shiftlens.attribution.memory import crossing_bytes, kept, need
@@ -23,10 +24,15 @@ TOTAL, RESPONSE = 17, 7
 SOURCES = [9, 2, 3, 12, 5, 3]  # out of order, one twice, one in the response
 
 
-@pytest.mark.parametrize("written_out", [True, False])
-@pytest.mark.parametrize("family", FAMILIES)
+WRITTEN_OUT = ("llama", "llama_biased", "mistral", "qwen2", "qwen3")
+
+
+@pytest.mark.parametrize(
+    ("family", "written_out"), [*((f, False) for f in FAMILIES), *((f, True) for f in WRITTEN_OUT)]
+)
 def test_every_cut_gives_the_numbers_of_the_naive_loop(family, written_out):
     model = tiny(family).requires_grad_(False)
+    assert written_out <= takes(model, TOTAL)
     ids = torch.from_numpy(np.random.default_rng(FAMILIES.index(family)).integers(3, VOCAB, TOTAL))
     with plain_attention(model):
         want, logp = naive(model, ids, torch.tensor(SOURCES), RESPONSE)
