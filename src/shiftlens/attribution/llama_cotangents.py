@@ -1,4 +1,4 @@
-"""The cotangents of :mod:`shiftlens.attribution.reverse`, written out for layers of the LLaMA kind.
+"""The cotangents of :mod:`shiftlens.attribution.mixed`, written out for layers of the LLaMA kind.
 
 Per layer (see :mod:`shiftlens.attribution.llama_layer`), what arrives at an output goes back to its inputs:
 

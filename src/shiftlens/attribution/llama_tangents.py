@@ -1,4 +1,4 @@
-"""The tangents of :mod:`shiftlens.attribution.forward`, written out for layers of the LLaMA kind.
+"""The tangents of :mod:`shiftlens.attribution.mixed`, written out for layers of the LLaMA kind.
 
 Per layer (see :mod:`shiftlens.attribution.llama_layer`):
 
@@ -48,7 +48,7 @@ def llama_tangents(
     ``crossing``, what crosses.
 
     Args:
-        model: a model :func:`takes` accepts, in evaluation mode.
+        model: a model that :func:`~shiftlens.attribution.llama_layer.takes` accepts, in evaluation mode.
         primal: the ordinary pass.
         sources: sorted positions ahead of the cut, one per tangent.
         cut: where to end; the text's length (less the last id) to carry them through all of it.
@@ -56,18 +56,18 @@ def llama_tangents(
         crossing: whether those of keys and values are.
 
     Returns:
-        Tangents of h, [chunk, cut - sources[0], hidden], or None; and for every :data:`PART` sources in turn
+        Tangents of h, [chunk, cut - sources[0], hidden], or None; and part by part, in the order of the sources,
         what crosses the cut, or nothing.
     """
     start, body = sources[0], getattr(model, model.base_model_prefix)
     x = primal.embeddings[start:cut]
     cos, sin = rotations(body, x, start)
     spans = list(groups([cut - source for source in sources]))
-    parts, crossings = [], []
-    for some in (sources[span] for span in spans):
-        places = [source - start for source in some]
-        parts.append(Part([(place, cut - start) for place in places], primal.embeddings[some], places))
-        crossings.append(Crossing(some[0], []))
+    parts = []
+    for span in spans:
+        places = [source - start for source in sources[span]]
+        parts.append(Part([(place, cut - start) for place in places], primal.embeddings[sources[span]], places))
+    crossings = [Crossing(sources[span.start], []) for span in spans]
 
     for layer, key, value in zip(body.layers, primal.keys, primal.values, strict=True):
         norm = Norm(layer.input_layernorm, x)
@@ -79,8 +79,8 @@ def llama_tangents(
             if crossing:
                 seen.moved.append(joined(dk, dv))
             if not last:
-                mixed = _through_attention(maps, part, dy, dk, dv)
-                part.rows.addmm_(mixed, layer.self_attn.o_proj.weight.T)
+                entering = _through_attention(maps, part, dy, dk, dv)
+                part.rows.addmm_(entering, layer.self_attn.o_proj.weight.T)
         if not last:
             x = _through_mlp(layer, x + layer.self_attn.o_proj(maps.mixed), parts)
     if not hidden:
