@@ -13,11 +13,11 @@ import time
 import numpy as np
 from jaxtyping import Float
 
-from shiftlens.evidence.grid import all_settings, grid
-from shiftlens.evidence.measure import Settings
-from shiftlens.evidence.questions import followed_question, tuning_question
-from shiftlens.evidence.scored import Scored
+from shiftlens.analyses.density.grid import all_settings, grid
+from shiftlens.analyses.density.questions import followed_question, tuning_question
 from shiftlens.scores import density, instruction_score, score
+from shiftlens.scores.scored import Scored
+from shiftlens.scores.settings import Settings
 
 TOLERANCE = 1e-10
 

@@ -13,10 +13,10 @@ from serve import Answer, Contender, Task, serve
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from shiftlens.attribution.attention import plain_attention
-from shiftlens.attribution.cost import UNMEASURED, Costs, calibrated
 from shiftlens.attribution.engine import Engine
-from shiftlens.attribution.forward import forward
+from shiftlens.attribution.modes.forward import forward
+from shiftlens.attribution.modes.plain_attention import plain_attention
+from shiftlens.attribution.plan.cost import UNMEASURED, Costs, calibrated
 
 CHUNK = 16
 """Of the generic path; the engines choose for themselves."""

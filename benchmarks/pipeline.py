@@ -25,21 +25,21 @@ from report import machine
 from rich.console import Console
 from rich.table import Table
 
-import shiftlens.attribution.module
-import shiftlens.pipeline
+import shiftlens.attribution.explain_module
 import shiftlens.report
-import shiftlens.runner
+import shiftlens.run.pipeline
+import shiftlens.run.runner
 from shiftlens.attribution import Engine
-from shiftlens.cli import options_from_config, resolved
+from shiftlens.cli.analyze_command import options_from_config, resolved
 from shiftlens.models.pair import pair_from_config
 from shiftlens.prompts.readers import read_prompts
 
 PROMPTS = HERE.parents[1] / "shared" / "reference" / "vicuna_7b.parquet"
 SETTINGS = ["saliency.mode=auto", "saliency.mode=naive saliency.batch_tokens=1"]
 STAGES: dict[str, list[tuple[Any, str]]] = {
-    "prepare": [(shiftlens.pipeline, "prepare")],
-    "load": [(shiftlens.runner, "load_lm"), (shiftlens.runner, "calibrated")],
-    "generate": [(shiftlens.attribution.module, "greedy")],
+    "prepare": [(shiftlens.run.pipeline, "prepare")],
+    "load": [(shiftlens.run.runner, "load_lm"), (shiftlens.run.runner, "calibrated")],
+    "generate": [(shiftlens.attribution.explain_module, "greedy")],
     "attribute": [(Engine, "explain")],
     "report": [(shiftlens.report, "write_tables"), (shiftlens.report, "write_report")],
 }
@@ -85,7 +85,7 @@ def once(overrides: Sequence[str]) -> dict[str, float]:
         pair = pair_from_config(config["model"], config["paths"]["cache"])
         prompts, settings = read_prompts(config["data"]), options_from_config(config)
         folder = Path(scratch)
-        analysis = shiftlens.pipeline.run(
+        analysis = shiftlens.run.pipeline.run(
             pair, prompts, settings, folder / "ledger", config["trainer"], [], Console(quiet=True)
         )
         assert analysis is not None

@@ -30,7 +30,7 @@ from threadpoolctl import threadpool_limits
 from weights_memory import in_fresh_process
 
 from shiftlens.weights import layer_knowledge, lexicon, principal_components
-from shiftlens.weights.pairs import Lexicon
+from shiftlens.weights.head_pairs import Lexicon
 from shiftlens.weights.pca import covariance
 
 SEPARATED = 5e-4

@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
-from shiftlens.weights.model import concepts_by_layer, pairs_by_layer
+from shiftlens.weights.by_layer import concepts_by_layer, pairs_by_layer
 
 LAYERS = 2
 

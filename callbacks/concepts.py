@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from shiftlens.analyses.concepts.compute import concepts_section
 from shiftlens.annotate import (
     CANNOT_TELL,
     AnnotationStoppedError,
@@ -16,14 +17,14 @@ from shiftlens.annotate import (
     Concept,
     annotator_from_config,
 )
-from shiftlens.callbacks.weight_view import COUNT, WeightView, is_count
-from shiftlens.evidence.analysis import Section
-from shiftlens.evidence.weights import concepts_section
+from shiftlens.callbacks.weight_view import WeightView
 from shiftlens.models.families import FamilyView
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
-from shiftlens.weights.concepts import LayerConcepts
-from shiftlens.weights.model import ModelConcepts, concepts_by_layer
+from shiftlens.results.analysis import Section
+from shiftlens.support.number_rules import COUNT, is_count
+from shiftlens.weights.by_layer import ModelConcepts, concepts_by_layer
+from shiftlens.weights.layer_concepts import LayerConcepts
 from shiftlens.weights.store import Arrays
 from shiftlens.words import parts_of_speech
 

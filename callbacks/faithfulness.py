@@ -8,17 +8,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from shiftlens.analyses.faithfulness.compute import faithfulness_findings, faithfulness_rows, rank_correlation
 from shiftlens.attribution import Request, Row
-from shiftlens.attribution.ablation import REPLACEMENTS
-from shiftlens.callbacks.row_view import RowView
+from shiftlens.attribution.methods.ablation import REPLACEMENTS
+from shiftlens.callbacks.base import RowView
 from shiftlens.errors import ConfigError
-from shiftlens.evidence.analysis import ROLES, Section
-from shiftlens.evidence.faithfulness import faithfulness_findings, faithfulness_rows, rank_correlation
-from shiftlens.prepare import Role, Rows, given, keyed
+from shiftlens.models.roles import ROLES
+from shiftlens.results.analysis import Section
+from shiftlens.run.prepare import Role, Rows, given, keyed
 
 
 class Faithfulness(RowView):
-    """Rank correlation of importance and ablation, see :mod:`shiftlens.evidence.faithfulness`.
+    """Rank correlation of importance and ablation, see :mod:`shiftlens.analyses.faithfulness.compute`.
 
     Each model explains its own responses. A prompt costs one forward pass per prompt token and replacement.
 

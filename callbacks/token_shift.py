@@ -9,18 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from shiftlens.analyses.token_shift.compute import instruction_share, shift_findings, shift_profile, shift_rows
 from shiftlens.attribution import Request
-from shiftlens.callbacks.row_view import RowView
-from shiftlens.evidence.analysis import Section
-from shiftlens.evidence.token_shift import instruction_share, shift_findings, shift_profile, shift_rows
-from shiftlens.prepare import Role, Rows, keyed, reading
+from shiftlens.callbacks.base import RowView
 from shiftlens.prompts.encode import token_texts
+from shiftlens.results.analysis import Section
+from shiftlens.run.prepare import Role, Rows, keyed, reading
 
 _EMPTY = shift_rows("", "", [], np.zeros(0, np.int32), np.zeros(0))
 
 
 class TokenShift(RowView):
-    """Token shift of the tuned model's own responses, see :mod:`shiftlens.evidence.token_shift`.
+    """Token shift of the tuned model's own responses, see :mod:`shiftlens.analyses.token_shift.compute`.
 
     Reading a response is one forward pass; nothing is differentiated. Prompts are left out, and counted, if they
     bring a response, or if the base's tokenizer cuts the response into other tokens.

@@ -18,39 +18,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from shiftlens.callbacks.view import View
+from shiftlens.callbacks.base import View
 from shiftlens.errors import ConfigError
 from shiftlens.models.families import FamilyView, view
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
 from shiftlens.models.sources import short_name
-from shiftlens.weights.model import select
+from shiftlens.support.number_rules import index_problems
+from shiftlens.weights.by_layer import select
 from shiftlens.weights.store import Arrays, LayerStore
 from shiftlens.words import Lexicon, lexicon_from_config
-
-COUNT = "expected a whole number of at least 1"
-
-
-def is_count(value: object) -> bool:
-    """Whether a setting is a whole number of at least 1.
-
-    Example:
-        >>> is_count(3), is_count(0), is_count("3")
-        (True, False, False)
-    """
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def number_problems(key: str, numbers: Any) -> list[str]:
-    """What is wrong with a choice of layers or heads, in words.
-
-    Example:
-        >>> number_problems("layers", [0, -1]), number_problems("layers", None)
-        (['layers=[0, -1]: expected a list of whole numbers from 0, or null for all'], [])
-    """
-    if numbers is None or (isinstance(numbers, list) and all(n == 0 or is_count(n) for n in numbers)):
-        return []
-    return [f"{key}={numbers}: expected a list of whole numbers from 0, or null for all"]
 
 
 class WeightView(View):
@@ -91,7 +68,7 @@ class WeightView(View):
         Raises:
             ConfigError: lists what is wrong.
         """
-        problems = [*number_problems("layers", self.layers), *self.problems()]
+        problems = [*index_problems("layers", self.layers), *self.problems()]
         if problems:
             raise ConfigError("\n".join(f"callbacks.{self.kind}.{problem}" for problem in problems))
         return lexicon_from_config(self._words, self.cache)

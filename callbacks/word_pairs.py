@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from shiftlens.callbacks.weight_view import COUNT, WeightView, is_count, number_problems
-from shiftlens.evidence.analysis import Section
-from shiftlens.evidence.pairs import pairs_section
+from shiftlens.analyses.word_pairs.compute import pairs_section
+from shiftlens.callbacks.weight_view import WeightView
 from shiftlens.models.families import FamilyView
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
-from shiftlens.weights.model import HeadPairs, ModelPairs, pairs_by_layer, select
-from shiftlens.weights.pairs import lexicon
+from shiftlens.results.analysis import Section
+from shiftlens.support.number_rules import COUNT, index_problems, is_count
+from shiftlens.weights.by_layer import HeadPairs, ModelPairs, pairs_by_layer, select
+from shiftlens.weights.head_pairs import lexicon
 from shiftlens.weights.store import Arrays
 
 
@@ -51,7 +52,7 @@ class WordPairs(WeightView):
     def problems(self) -> list[str]:
         """Every setting that cannot be used, in words."""
         found = [] if is_count(self.top) else [f"top={self.top}: {COUNT}"]
-        return found + number_problems("heads", self.heads)
+        return found + index_problems("heads", self.heads)
 
     def settings(self) -> dict[str, Any]:
         """What the numbers depend on beside the model and the layer."""

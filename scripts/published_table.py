@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from shiftlens.evidence.examine import examine
-from shiftlens.evidence.grid import all_settings
-from shiftlens.evidence.measure import Settings
-from shiftlens.evidence.published import LEVELS, published_table, read_published
+from shiftlens.analyses.density.compute import examine
+from shiftlens.analyses.density.grid import all_settings
+from shiftlens.analyses.imported.published import LEVELS, published_table, read_published
+from shiftlens.scores.settings import Settings
 
 
 def main() -> None:

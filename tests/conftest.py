@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import save_pair
+from helpers.tiny import save_pair
 
 import shiftlens as sl
 from shiftlens.errors import SourceError

@@ -20,9 +20,9 @@ if os.environ.get("SHIFTLENS_CHECK_SHAPES") == "1":
     install_import_hook("shiftlens", "beartype.beartype")
 
 if TYPE_CHECKING:
-    from shiftlens.api import Attribution, attribute, load
-    from shiftlens.api_tune import tune
-    from shiftlens.api_weights import concepts, rotation, word_pairs
+    from shiftlens.api.attribute import Attribution, attribute, load
+    from shiftlens.api.tune import tune
+    from shiftlens.api.weight_views import concepts, rotation, word_pairs
     from shiftlens.scores import density, instruction_score, score
 
 __version__ = "0.1.0"
@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("Attribution", "attribute", "load"), "shiftlens.api"),
-    "tune": "shiftlens.api_tune",
-    **dict.fromkeys(("concepts", "rotation", "word_pairs"), "shiftlens.api_weights"),
+    **dict.fromkeys(("Attribution", "attribute", "load"), "shiftlens.api.attribute"),
+    "tune": "shiftlens.api.tune",
+    **dict.fromkeys(("concepts", "rotation", "word_pairs"), "shiftlens.api.weight_views"),
     **dict.fromkeys(("density", "instruction_score", "score"), "shiftlens.scores"),
 }
 

@@ -1,10 +1,6 @@
 """Annotation of concepts: what their words have in common, by rule or by a language model."""
 
-from shiftlens.annotate.config import annotator_from_config
-from shiftlens.annotate.endpoint import Endpoint
-from shiftlens.annotate.lexical import LexicalAnnotator
-from shiftlens.annotate.local import LocalAnnotator
-from shiftlens.annotate.schema import (
+from shiftlens.annotate.annotation import (
     CANNOT_TELL,
     LEVELS,
     TASKS,
@@ -13,6 +9,10 @@ from shiftlens.annotate.schema import (
     Annotator,
     Concept,
 )
+from shiftlens.annotate.annotator_config import annotator_from_config
+from shiftlens.annotate.endpoint import Endpoint
+from shiftlens.annotate.lexical import LexicalAnnotator
+from shiftlens.annotate.local import LocalAnnotator
 from shiftlens.annotate.service import OpenAIAnnotator
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from shiftlens.annotate.numbers import Rule, number_problems
+from shiftlens.support.number_rules import Rule, number_problems
 
 _NUMBERS = {
     "temperature": Rule(0, whole=False, optional=True),

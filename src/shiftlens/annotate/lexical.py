@@ -32,12 +32,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from shiftlens.annotate.annotation import CANNOT_TELL, LEVELS, Annotation, Concept
 from shiftlens.annotate.chance import corrected, rank_p
-from shiftlens.annotate.numbers import Rule, number_problems
-from shiftlens.annotate.schema import CANNOT_TELL, LEVELS, Annotation, Concept
 from shiftlens.annotate.spelling import affix_meanings
-from shiftlens.annotate.vocabulary import Evidence, evidence, prepare, tried
+from shiftlens.annotate.vocabulary_words import Evidence, evidence, prepare, tried
 from shiftlens.errors import ConfigError
+from shiftlens.support.number_rules import Rule, number_problems
 
 MIN_WORDS = 5
 NULL_LISTS = 4000

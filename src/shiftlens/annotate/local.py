@@ -7,14 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from shiftlens.annotate.cache import AnswerCache
-from shiftlens.annotate.numbers import Rule, number_problems
-from shiftlens.annotate.prompt import question, read_answer
-from shiftlens.annotate.schema import CANNOT_TELL, Annotation, Concept
+from shiftlens.annotate.annotation import CANNOT_TELL, Annotation, Concept
+from shiftlens.annotate.annotator_prompt import question, read_answer
+from shiftlens.annotate.answer_cache import AnswerCache
 from shiftlens.attribution.generate import greedy, stop_ids
 from shiftlens.models.loading import LM
 from shiftlens.prompts.encode import encode
 from shiftlens.prompts.schema import Prompt
+from shiftlens.support.number_rules import Rule, number_problems
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:

@@ -12,10 +12,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shiftlens.annotate.cache import AnswerCache
+from shiftlens.annotate.annotation import CANNOT_TELL, Annotation, AnnotationStoppedError, Concept
+from shiftlens.annotate.annotator_prompt import ANSWER_SCHEMA, question, read_answer
+from shiftlens.annotate.answer_cache import AnswerCache
 from shiftlens.annotate.endpoint import Endpoint, problems
-from shiftlens.annotate.prompt import ANSWER_SCHEMA, question, read_answer
-from shiftlens.annotate.schema import CANNOT_TELL, Annotation, AnnotationStoppedError, Concept
 from shiftlens.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -1,11 +1,11 @@
 """Exact gradient-times-embedding attribution, and the ledger that keeps it."""
 
-from shiftlens.attribution.cost import Costs, calibrated
 from shiftlens.attribution.engine import MODES, TARGETS, Engine, Explained
+from shiftlens.attribution.explain_module import BATCH_TOKENS, AttributionModule, Request
 from shiftlens.attribution.generate import greedy, stop_ids
 from shiftlens.attribution.ledger import ATTRIBUTION_VERSION, Ledger, Row, row_key
-from shiftlens.attribution.memory import parse_budget
-from shiftlens.attribution.module import BATCH_TOKENS, AttributionModule, Request
+from shiftlens.attribution.plan.cost import Costs, calibrated
+from shiftlens.attribution.plan.memory import parse_budget
 from shiftlens.attribution.targets import stored
 
 __all__ = [

@@ -15,12 +15,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.attention import check_plain
-from shiftlens.attribution.cost import REFUSALS, UNMEASURED, Costs, best_cut, cheapest
-from shiftlens.attribution.forward import forward
-from shiftlens.attribution.llama_layer import takes
-from shiftlens.attribution.llama_rows import COUNT
-from shiftlens.attribution.memory import (
+from shiftlens.attribution.llama.layer import takes
+from shiftlens.attribution.llama.packing import COUNT
+from shiftlens.attribution.modes.forward import forward
+from shiftlens.attribution.modes.mixed import mixed
+from shiftlens.attribution.modes.naive import naive
+from shiftlens.attribution.modes.plain_attention import check_plain
+from shiftlens.attribution.modes.reverse import reverse
+from shiftlens.attribution.plan.cost import REFUSALS, UNMEASURED, Costs, best_cut, cheapest
+from shiftlens.attribution.plan.memory import (
     MOST,
     MOST_WRITTEN_OUT,
     Need,
@@ -30,9 +33,6 @@ from shiftlens.attribution.memory import (
     kept,
     need,
 )
-from shiftlens.attribution.mixed import mixed
-from shiftlens.attribution.naive import naive
-from shiftlens.attribution.reverse import reverse
 from shiftlens.attribution.targets import TARGETS, Reading, check_places, stored
 from shiftlens.errors import ShiftLensError
 
@@ -69,7 +69,7 @@ class Engine:
         mode: one of :data:`MODES`; ``auto`` is the cheapest one for each response.
         chunk: derivatives carried through the model at once; ``None`` is as many as the budget allows.
         target: what is differentiated, one of :data:`~shiftlens.attribution.targets.TARGETS`.
-        memory_budget: share of free memory or bytes, see :func:`~shiftlens.attribution.memory.parse_budget`.
+        memory_budget: share of free memory or bytes, see :func:`~shiftlens.attribution.plan.memory.parse_budget`.
         costs: of this model on this machine.
 
     Raises:
@@ -109,7 +109,8 @@ class Engine:
         Raises:
             ValueError: a source or ``response`` is out of range.
             ShiftLensError: not even one derivative at a time fits in memory, or, but for ``naive``, the model
-                is not itself in plain attention, see :func:`~shiftlens.attribution.attention.check_plain`.
+                is not itself in plain attention, see
+                :func:`~shiftlens.attribution.modes.plain_attention.check_plain`.
         """
         if response == 0:
             empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))

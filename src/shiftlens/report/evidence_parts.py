@@ -13,10 +13,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from shiftlens.evidence.analysis import ROLES, Analysis
-from shiftlens.evidence.faithfulness import prompt_means
-from shiftlens.evidence.token_shift import BINS, KINDS, STEP
-from shiftlens.report.figures import COLORS
+from shiftlens.analyses.density.figures import COLORS
+from shiftlens.analyses.faithfulness.compute import prompt_means
+from shiftlens.analyses.token_shift.compute import BINS, KINDS, STEP
+from shiftlens.models.roles import ROLES
+from shiftlens.results.analysis import Analysis
 
 CERTAIN = 0.9
 """Response tokens of at least this probability are told apart: little is left to explain there."""
@@ -89,7 +90,7 @@ def crossed_cells(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Per data set the four cell means, and the difference that T2 tests with its two parts.
 
     Args:
-        table: ``crossed``, see :func:`shiftlens.evidence.crossed.crossed_table`.
+        table: ``crossed``, see :func:`shiftlens.analyses.crossed.compute.crossed_table`.
 
     Returns:
         For each data set ``dataset``, ``n``, ``cells`` (model -> text -> ``score``, ``std``, ``log_likelihood``),
@@ -129,7 +130,7 @@ def shift_by_position(profile: pd.DataFrame) -> go.Figure:
     """Shares of unshifted, marginal and shifted tokens over the response, as stacked bars.
 
     Args:
-        profile: ``token_shift_profile``, see :func:`shiftlens.evidence.token_shift.shift_profile`.
+        profile: ``token_shift_profile``, see :func:`shiftlens.analyses.token_shift.compute.shift_profile`.
 
     Returns:
         Left by relative position, right for the first tokens; data sets are taken together.
@@ -165,7 +166,7 @@ def faithfulness_boxes(table: pd.DataFrame) -> go.Figure:
     """Mean rank correlation of each prompt with ablation, base beside tuned.
 
     Args:
-        table: ``faithfulness``, see :func:`shiftlens.evidence.faithfulness.faithfulness_rows`.
+        table: ``faithfulness``, see :func:`shiftlens.analyses.faithfulness.compute.faithfulness_rows`.
     """
     means = prompt_means(table)
     fig = go.Figure()

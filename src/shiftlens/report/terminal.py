@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shiftlens.evidence.analysis import Analysis
-from shiftlens.report.sentences import effect, groups, p_value, untestable
+from shiftlens.results.analysis import Analysis
+from shiftlens.results.sentence import effect, groups, p_value, untestable
 
 
 def print_summary(analysis: Analysis, paths: Iterable[Path], console: Console) -> None:

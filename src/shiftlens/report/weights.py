@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from shiftlens.evidence.analysis import Analysis
-from shiftlens.evidence.finding import Finding
-from shiftlens.report.figures import COLORS
-from shiftlens.report.sentences import sentence, untestable
-from shiftlens.report.weights_browser import pack_concepts
-from shiftlens.report.weights_concepts import explained_variance, levels, rotation, tasks
-from shiftlens.report.weights_pairs import KIND_COLORS, MIDDLE, head_changes, verb_shares
+from shiftlens.analyses.concepts.browser import pack_concepts
+from shiftlens.analyses.concepts.figures import explained_variance, levels, rotation, tasks
+from shiftlens.analyses.density.figures import COLORS
+from shiftlens.analyses.word_pairs.figures import KIND_COLORS, MIDDLE, head_changes, verb_shares
+from shiftlens.results.analysis import Analysis
+from shiftlens.results.finding import Finding
+from shiftlens.results.sentence import sentence, untestable
 
 PALETTE = {
     COLORS["base"]: "--base",

@@ -12,7 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from shiftlens.errors import ConfigError
-from shiftlens.tuning.options import TuneOptions
+from shiftlens.tuning.tune_options import TuneOptions
 
 LAST, BEST = "last.ckpt", "best.ckpt"
 

@@ -18,16 +18,16 @@ from transformers import PreTrainedModel
 
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM
-from shiftlens.quiet import quiet_libraries
+from shiftlens.models.quiet import quiet_libraries
 from shiftlens.tuning.checkpoints import BEST, WholeFiles, checkpointing
 from shiftlens.tuning.examples import Example, data_hash
 from shiftlens.tuning.lora import with_lora
 from shiftlens.tuning.loss import check_packing
-from shiftlens.tuning.module import HELD_OUT, LOSS, TuningModule
-from shiftlens.tuning.options import TuneOptions
 from shiftlens.tuning.plan import plan
-from shiftlens.tuning.progress import TuneProgress
 from shiftlens.tuning.ranks import set_weights
+from shiftlens.tuning.training_bar import TuneProgress
+from shiftlens.tuning.tune_options import TuneOptions
+from shiftlens.tuning.tuning_module import HELD_OUT, LOSS, TuningModule
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from shiftlens.errors import ConfigError
-from shiftlens.tuning.options import TuneOptions
+from shiftlens.tuning.tune_options import TuneOptions
 
 
 def with_lora(model: PreTrainedModel, settings: TuneOptions) -> PeftModel:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from shiftlens.errors import ConfigError
 from shiftlens.tuning.examples import Example
-from shiftlens.tuning.options import TuneOptions
+from shiftlens.tuning.tune_options import TuneOptions
 
 POOL = 8
 """Steps whose examples are sorted by length together under ``batching=grouped``."""

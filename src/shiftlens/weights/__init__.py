@@ -1,7 +1,7 @@
 """The two views of the weights: feed-forward layers as concepts, attention heads as word pairs."""
 
-from shiftlens.weights.concepts import LayerConcepts, closest_words, layer_concepts
-from shiftlens.weights.pairs import Lexicon, layer_knowledge, lexicon, verb_counts
+from shiftlens.weights.head_pairs import Lexicon, layer_knowledge, lexicon, verb_counts
+from shiftlens.weights.layer_concepts import LayerConcepts, closest_words, layer_concepts
 from shiftlens.weights.pca import PrincipalComponents, principal_components
 from shiftlens.weights.ranking import top_by_magnitude
 from shiftlens.weights.rotation import Rotation, RotationNull, compare_concepts, random_rotation

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int64
 from scipy.linalg import subspace_angles
 from scipy.optimize import linear_sum_assignment
 
-from shiftlens.weights.concepts import LayerConcepts
+from shiftlens.weights.layer_concepts import LayerConcepts
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from transformers import PreTrainedModel
 
 from shiftlens.errors import SourceError
-from shiftlens.models.families.embedding import Embedding
+from shiftlens.models.families.embedding_table import Embedding
+from shiftlens.models.families.family_view import FamilyView, QueryKey
 from shiftlens.models.families.gemma import GemmaView
 from shiftlens.models.families.gpt2 import GPT2View
 from shiftlens.models.families.gpt_neox import GPTNeoXView
 from shiftlens.models.families.llama import LlamaView
 from shiftlens.models.families.opt import OPTView
 from shiftlens.models.families.phi3 import Phi3View
-from shiftlens.models.families.view import FamilyView, QueryKey
 
 FAMILIES: dict[str, type[FamilyView]] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3"), LlamaView),

@@ -8,10 +8,10 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from shiftlens.models.families.embedding import Embedding
+from shiftlens.models.families.embedding_table import Embedding
+from shiftlens.models.families.family_view import Block
 from shiftlens.models.families.folding import widen
 from shiftlens.models.families.llama import LlamaView
-from shiftlens.models.families.view import Block
 
 
 class GemmaView(LlamaView):

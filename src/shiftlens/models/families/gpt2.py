@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from shiftlens.models.families.family_view import Block, FamilyView
 from shiftlens.models.families.folding import Affine, first_two_of_three
-from shiftlens.models.families.view import Block, FamilyView
 
 
 class GPT2View(FamilyView):

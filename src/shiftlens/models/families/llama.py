@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shiftlens.models.families.view import Block, FamilyView
+from shiftlens.models.families.family_view import Block, FamilyView
 
 
 class LlamaView(FamilyView):

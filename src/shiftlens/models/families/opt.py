@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from shiftlens.models.families.embedding import Embedding
+from shiftlens.models.families.embedding_table import Embedding
+from shiftlens.models.families.family_view import Block, FamilyView
 from shiftlens.models.families.folding import affine
-from shiftlens.models.families.view import Block, FamilyView
 
 
 class OPTView(FamilyView):

@@ -1,0 +1,81 @@
+"""Base classes of analyses that a run carries out beside the importance scores."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import cast
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from shiftlens.attribution import Request
+from shiftlens.models.identity import Identity
+from shiftlens.models.loading import LM
+from shiftlens.results.analysis import Section
+from shiftlens.run.prepare import Role, Rows
+
+
+class View(Callback, ABC):
+    """An analysis of each role beside the attributions, and the comparison of the two.
+
+    What a model shows is kept on disk under its identity and the settings, so that a model is looked at once,
+    whatever pair it is part of; the comparison needs no model.
+    """
+
+    @abstractmethod
+    def missing(self, identity: Identity) -> bool:
+        """Whether a model has not been looked at with these settings.
+
+        Args:
+            identity: the model.
+        """
+
+    @abstractmethod
+    def look(self, lm: LM) -> None:
+        """Look at a model and keep the result.
+
+        Args:
+            lm: the model, where it runs.
+        """
+
+    @abstractmethod
+    def section(self, identities: Mapping[str, Identity]) -> Section:
+        """Findings and tables of a pair, from what was kept.
+
+        Args:
+            identities: role -> model; each was looked at.
+        """
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look, on the first rank, before the samples are explained."""
+        lm = cast(LM, pl_module.lm)
+        if trainer.is_global_zero and self.missing(lm.identity):
+            self.look(lm)
+
+
+class RowView(Callback, ABC):
+    """An analysis that needs rows beyond those of the run: other responses, or another way to explain them.
+
+    It says which rows, in terms of those that are known; the run fetches them from the ledger or computes them,
+    and asks again until nothing is missing.
+    """
+
+    @abstractmethod
+    def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
+        """The rows wanted of a role, as far as they can be named yet.
+
+        Args:
+            name: the role.
+            roles: both roles.
+            rows: what is known; every row asked for so far is in it.
+        """
+
+    @abstractmethod
+    def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
+        """Findings and tables, once every row asked for is known.
+
+        Args:
+            roles: both roles.
+            rows: what is known.
+        """

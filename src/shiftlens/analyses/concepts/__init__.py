@@ -1,0 +1,1 @@
+"""Feed-forward layers read as concepts, base against tuned."""

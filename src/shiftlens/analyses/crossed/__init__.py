@@ -1,0 +1,1 @@
+"""Both models on both responses: did the model change, or the text?"""

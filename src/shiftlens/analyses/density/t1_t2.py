@@ -1,0 +1,74 @@
+"""The two tests of the paper on instruction scores: T1 followed against unfollowed, T2 base against tuned."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from shiftlens.results.finding import Finding
+from shiftlens.scores.following import MIN_RESPONSE_TOKENS
+from shiftlens.stats.two_groups import independent, paired
+
+
+def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int = 0) -> Finding:
+    """T1: is the instruction score higher where the response follows the instruction?
+
+    Args:
+        samples: rows of one data set.
+        role: whose responses.
+        seed: of the bootstrap interval.
+    """
+    rows = samples[samples["role"] == role]
+    long_enough = rows["n_response"] >= MIN_RESPONSE_TOKENS
+    known = rows["followed"].notna()
+    used = rows[long_enough & known]
+    yes = used.loc[used["followed"].astype(bool), "instruction_score"].to_numpy(float)
+    no = used.loc[~used["followed"].astype(bool), "instruction_score"].to_numpy(float)
+    dropped = [
+        (int((~long_enough).sum()), f"with a response under {MIN_RESPONSE_TOKENS} tokens"),
+        (int((long_enough & ~known).sum()), "not judged"),
+    ]
+    name = "density/followed_vs_unfollowed"
+    return independent(yes, no, seed).finding(
+        name=name if role == "tuned" else f"{name}_in_base",
+        data=_data(rows),
+        role=role,
+        question=f"Do instruction words weigh more in the {role} model when it follows the instruction?",
+        null="mean instruction score of followed responses <= that of unfollowed responses",
+        test="Welch t, one-sided",
+        groups={"followed": yes, "unfollowed": no},
+        n=len(used),
+        notes=[f"left out: {count} {why}" for count, why in dropped if count],
+    )
+
+
+def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
+    """T2: does tuning raise the instruction score on the same prompts?
+
+    Nothing is dropped; an empty response scores 0, as in the paper.
+
+    Args:
+        samples: rows of one data set.
+        seed: of the bootstrap interval.
+    """
+    wide = samples.pivot(index="id", columns="role", values="instruction_score").reindex(columns=["base", "tuned"])
+    both = wide.dropna()
+    base, tuned = both["base"].to_numpy(float), both["tuned"].to_numpy(float)
+    missing = len(wide) - len(both)
+    lengths = samples.groupby("role")["n_response"].mean()
+    # Density counts response tokens, so a difference in length is a rival explanation.
+    length_note = f"mean response tokens: base {lengths['base']:.1f}, tuned {lengths['tuned']:.1f}"
+    return paired(tuned, base, seed).finding(
+        name="density/base_vs_tuned",
+        data=_data(samples),
+        role="both",
+        question="Did tuning raise the weight of instruction words?",
+        null="mean difference of instruction score, tuned minus base on the same prompts, is <= 0",
+        test="paired t, one-sided",
+        groups={"base": base, "tuned": tuned},
+        n=len(both),
+        notes=[length_note, *([f"left out: {missing} prompts without a score of both roles"] if missing else [])],
+    )
+
+
+def _data(samples: pd.DataFrame) -> str:
+    return str(samples["dataset"].iloc[0]) if len(samples) else ""

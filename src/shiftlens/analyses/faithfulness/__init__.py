@@ -1,0 +1,1 @@
+"""How well the importance ranks prompt tokens, held against exact ablation."""

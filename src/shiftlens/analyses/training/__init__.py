@@ -1,0 +1,1 @@
+"""What a tuning changes, measured while it runs."""

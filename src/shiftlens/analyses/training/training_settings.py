@@ -1,0 +1,143 @@
+"""What the shift callback is asked to measure, and how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from shiftlens.attribution import BATCH_TOKENS, MODES, TARGETS, Engine, parse_budget
+from shiftlens.errors import ConfigError
+from shiftlens.scores import check_levels
+from shiftlens.scores.settings import Settings
+from shiftlens.support.number_rules import COUNT, index_problems, is_count
+
+PARTS = ("follow", "density", "rotation", "pairs")
+Often = str | int
+"""How often a part is measured: ``each`` look, ``ends`` (first and last), ``off``, or each k-th look."""
+
+
+@dataclass(frozen=True)
+class ShiftSettings:
+    """Settings of :class:`shiftlens.callbacks.training.ShiftCurves`; the keys of ``conf/callbacks/shift.yaml``.
+
+    Args:
+        every: optimizer steps between two looks; ``None`` is a quarter of the run.
+        probes: held-out prompts looked at each time; ``None`` is all.
+        follow: how often it is counted which instructions the probes' responses follow.
+        density: how often responses are explained: instruction score, density by region, position profile.
+        fixed: whether the responses of the first look are explained too.
+        rotation: how often feed-forward layers are taken apart.
+        pairs: how often attention heads are.
+        layers: layers of both; ``None`` is all.
+        components: concepts per layer.
+        top_words: words that make up a concept.
+        top: words per side and dimension of a head.
+        examples: prompts shown in the report with their responses.
+        seed: of bootstrap intervals, relabellings and random masks.
+    """
+
+    every: int | None = None
+    probes: int | None = 34
+    follow: Often = "each"
+    density: Often = "each"
+    fixed: bool = True
+    rotation: Often = "each"
+    pairs: Often = "ends"
+    layers: list[int] | None = None
+    components: int = 50
+    top_words: int = 50
+    top: int = 100
+    examples: int = 4
+    seed: int = 0
+
+    def due(self, look: int, last: bool) -> list[str]:
+        """The parts to measure at a look.
+
+        Args:
+            look: its number, from 0.
+            last: whether it is the last one.
+
+        Example:
+            >>> ShiftSettings(rotation=2, pairs="ends", fixed=False).due(1, last=False)
+            ['follow', 'density']
+            >>> ShiftSettings(rotation=2, pairs="ends", follow="off").due(3, last=True)
+            ['density', 'rotation', 'pairs']
+        """
+        found = []
+        for part in PARTS:
+            often = getattr(self, part)
+            stride = {"each": 1, "ends": 0}.get(often, often) if isinstance(often, str) else often
+            if stride != "off" and (last or look == 0 or (stride and look % int(stride) == 0)):
+                found.append(part)
+        return found
+
+
+def shift_settings(values: Mapping[str, Any]) -> ShiftSettings:
+    """Settings from keys and values.
+
+    Raises:
+        ConfigError: a key is not known, or a value cannot be used.
+
+    Example:
+        >>> shift_settings({"every": 0})
+        Traceback (most recent call last):
+        shiftlens.errors.ConfigError: callbacks.shift.every=0: expected a whole number of at least 1
+    """
+    usual = {field.name: field.default for field in fields(ShiftSettings)}
+    tail = f"no such key; known are {', '.join(usual)}"
+    problems = [f"{key}: {tail}" for key in values if key not in usual] + _problems({**usual, **values})
+    if problems:
+        raise ConfigError("\n".join(f"callbacks.shift.{problem}" for problem in problems))
+    return ShiftSettings(**values)
+
+
+def _problems(values: Mapping[str, Any]) -> list[str]:
+    counts = ["components", "top_words", "top", *(key for key in ("every", "probes") if values[key] is not None)]
+    wrong = {key: COUNT for key in counts if not is_count(values[key])}
+    for key in ("examples", "seed"):
+        if not (is_count(values[key]) or (values[key] == 0 and not isinstance(values[key], bool))):
+            wrong[key] = "expected a whole number of at least 0"
+    for key in PARTS:
+        if values[key] not in ("each", "ends", "off") and not is_count(values[key]):
+            wrong[key] = "expected each, ends, off, or a whole number k for each k-th look"
+    if not isinstance(values["fixed"], bool):
+        wrong["fixed"] = "expected true or false"
+    told = [f"{key}={values[key]}: {why}" for key, why in wrong.items()]
+    return told + index_problems("layers", values["layers"])
+
+
+def local_view(saliency: Mapping[str, Any]) -> tuple[Settings, Engine, int]:
+    """L, b and p, the engine, and the tokens generated together, from the configuration group ``saliency``.
+
+    Args:
+        saliency: keys as in ``conf/saliency``; one that is missing has its usual value.
+
+    Raises:
+        ConfigError: lists every value that cannot be used.
+
+    Example:
+        >>> local_view({"b": 3})[0]
+        Settings(L=10, b=3, p=4)
+    """
+    plain = Settings()
+    settings = Settings(*(saliency.get(key, getattr(plain, key)) for key in ("L", "b", "p")))
+    mode, tokens, budget = saliency.get("mode", "auto"), saliency.get("batch_tokens", BATCH_TOKENS), 0.5
+    problems = []
+    try:
+        check_levels(settings.L, settings.b, settings.p)
+    except ValueError as error:
+        problems.append(str(error))
+    try:
+        budget = parse_budget(saliency.get("memory_budget", 0.5))
+    except ValueError as error:
+        problems.append(f"memory_budget={error}")
+    target = saliency.get("target", "probability")
+    for key, value, known in (("mode", mode, MODES), ("target", target, TARGETS)):
+        if value not in known:
+            problems.append(f"{key}={value}: expected one of {', '.join(known)}")
+    if not is_count(tokens):
+        problems.append(f"batch_tokens={tokens}: {COUNT}")
+    if problems:
+        raise ConfigError("\n".join(f"saliency.{problem}" for problem in problems))
+    return settings, Engine(mode, saliency.get("chunk"), target, budget), tokens

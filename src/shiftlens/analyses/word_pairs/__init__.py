@@ -1,0 +1,1 @@
+"""Attention heads read as word pairs, base against tuned."""

@@ -1,0 +1,74 @@
+"""From the ``annotator`` group of the configuration to an annotator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from shiftlens.annotate import endpoint, lexical, local
+from shiftlens.annotate.annotation import Annotator
+from shiftlens.annotate.endpoint import Endpoint
+from shiftlens.annotate.lexical import LexicalAnnotator
+from shiftlens.annotate.local import LocalAnnotator
+from shiftlens.annotate.service import OpenAIAnnotator
+from shiftlens.errors import ConfigError
+
+_PROBLEMS = {"lexical": lexical.problems, "openai": endpoint.problems, "local": local.problems}
+_KEYS = {
+    "lexical": frozenset({"alpha", "seed"}),
+    "openai": frozenset(field.name for field in dataclasses.fields(Endpoint)),
+    "local": frozenset({"source", "dtype", "device_map", "max_new_tokens", "batch_size"}),
+}
+
+
+def annotator_from_config(
+    config: Mapping[str, Any],
+    words: Sequence[str],
+    vectors: Float[np.ndarray, "_ dim"],
+    parts_of_speech: Callable[[str], Collection[str]],
+    cache: str | Path,
+) -> Annotator:
+    """Make the annotator that the configuration asks for.
+
+    Args:
+        config: keys of one of ``conf/annotator/*.yaml``; ``name`` says which.
+        words: the vocabulary from which concepts take their words.
+        vectors: [words, dim] static word vectors; a row of NaN is a word without one.
+        parts_of_speech: universal part-of-speech tags that a word can have.
+        cache: folder of caches; answers of language models go to ``annotations`` in it.
+
+    Raises:
+        ConfigError: lists everything that is wrong.
+
+    Example:
+        >>> annotator_from_config({"name": "oracle"}, [], np.zeros((0, 2)), lambda word: set(), ".")
+        Traceback (most recent call last):
+        shiftlens.errors.ConfigError: annotator.name=oracle: expected one of lexical, openai, local
+    """
+    values = {key: value for key, value in config.items() if key != "name"}
+    name = str(config.get("name"))
+    if name not in _KEYS:
+        raise ConfigError(f"annotator.name={name}: expected one of {', '.join(_KEYS)}")
+    known = ", ".join(sorted(_KEYS[name]))
+    unknown = [key for key in values if key not in _KEYS[name]]
+    problems = [f"annotator.{key}: unknown for {name}; known are {known}" for key in unknown]
+    problems += _PROBLEMS[name](values)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    answers = Path(cache).expanduser() / "annotations"
+    if name == "lexical":
+        return LexicalAnnotator(words, vectors, parts_of_speech, **values)
+    if name == "openai":
+        return OpenAIAnnotator(Endpoint(**values), answers)
+    # Here, because the interface lies above this module and may come to import it.
+    from shiftlens.api.attribute import load
+
+    settings = {key: values[key] for key in ("dtype", "device_map") if key in values}
+    lm = load(str(values["source"]), cache=str(cache), **settings)
+    sizes = {key: values[key] for key in ("max_new_tokens", "batch_size") if key in values}
+    return LocalAnnotator(lm, answers, **sizes)

@@ -1,0 +1,1 @@
+"""The Python interface: load a model, explain a response, view the weights, tune."""

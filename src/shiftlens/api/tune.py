@@ -1,0 +1,62 @@
+"""The Python interface: tune a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from shiftlens.models.loading import LM
+from shiftlens.models.quiet import quiet_libraries
+from shiftlens.prompts.schema import Prompt
+from shiftlens.results.provenance import provenance
+from shiftlens.tuning.examples import examples
+from shiftlens.tuning.fit import TuneRecord, fit
+from shiftlens.tuning.save import save_tuned
+from shiftlens.tuning.tune_options import tune_options
+
+
+def tune(
+    lm: LM,
+    train: Sequence[Prompt],
+    folder: str | Path,
+    held_out: Sequence[Prompt] = (),
+    seed: int = 0,
+    **settings: Any,
+) -> TuneRecord:
+    """Tune a model on prompts with answers, and save it as ``folder/tuned``.
+
+    Args:
+        lm: from :func:`shiftlens.load`; its model is the tuned one afterwards.
+        train: prompts with a response or a reference.
+        folder: where checkpoints and the tuned model go.
+        held_out: prompts with answers to measure on; without any, the last weights are kept.
+        seed: of the order of the prompts, of LoRA's first weights and of dropout.
+        **settings: keys of the ``tune`` configuration group, see
+            :class:`~shiftlens.tuning.tune_options.TuneOptions`; ``trainer`` for arguments of the Lightning
+            ``Trainer``.
+
+    Returns:
+        Losses, steps and seconds.
+
+    Raises:
+        ConfigError: settings that cannot be used; all at once.
+        PromptError: prompts without an answer, or too long; all at once.
+
+    Example:
+        >>> import shiftlens as sl
+        >>> from shiftlens.prompts.verifiable import build
+        >>> lm = sl.load("bundled:base")  # doctest: +SKIP
+        >>> sl.tune(lm, build("train"), "out", held_out=build("test"), rank=4)  # doctest: +SKIP
+    """
+    trainer = settings.pop("trainer", {"accelerator": "auto", "devices": 1})
+    options = tune_options({"keep": "best" if held_out else "last", **settings}, seed)
+    quiet_libraries()
+    to, start = Path(folder), lm.identity
+    groups = [examples(some, lm.tokenizer, lm.template, options.max_tokens) for some in (train, held_out)]
+    record = fit(lm, groups[0], groups[1], options, to, trainer, console=Console())
+    told = provenance(start=start.to_dict(), settings=options.to_dict(), seed=seed, result=record.to_dict())
+    save_tuned(lm.model, lm.tokenizer, to / "tuned", told, start.source)
+    return record

@@ -1,0 +1,172 @@
+"""The Python interface to the weights: concepts, their rotation, and word pairs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from shiftlens.models.families import view
+from shiftlens.models.loading import LM
+from shiftlens.weights import Rotation, compare_concepts
+from shiftlens.weights.by_layer import ModelConcepts, ModelPairs, concepts_by_layer, pairs_by_layer, select
+from shiftlens.words import (
+    Words,
+    cooccurrence_threshold,
+    frequent_words,
+    lexicon_from_config,
+    load_vectors,
+    read_words,
+)
+from shiftlens.words.vectors import FREQUENT
+
+Vocabulary = Sequence[str] | Words | str | Path | None
+_CACHE = "~/.cache/shiftlens"
+
+
+def concepts(
+    lm: LM,
+    layers: Sequence[int] | None = None,
+    words: Vocabulary = None,
+    components: int = 300,
+    top_words: int = 50,
+) -> ModelConcepts:
+    """The feed-forward layers of a model as concepts: principal components named by words (paper, section 4).
+
+    Args:
+        lm: from :func:`shiftlens.load`.
+        layers: which layers, from 0; ``None`` for all.
+        words: words that name concepts: a list, a :class:`~shiftlens.words.Words`, a file of words and
+            frequencies, or ``None`` for the default vocabulary of 20,000 frequent ones.
+        components: concepts per layer (300 in the paper); fewer where the layer is smaller.
+        top_words: words per concept (50 in the paper); fewer where there are fewer words.
+
+    Returns:
+        Per layer component vectors, their shares of the variance, and ranked words with their cosines.
+
+    Raises:
+        ConfigError: a layer that the model does not have, or a word file with faults.
+        SourceError: the model's family is not known, or its weights are quantized.
+
+    Example:
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+        >>> from shiftlens.models.identity import Identity
+        >>> core = Tokenizer(models.WordLevel({" poem": 0, " write": 1}))
+        >>> config = LlamaConfig(vocab_size=2, hidden_size=8, intermediate_size=12, num_hidden_layers=3,
+        ...                      num_attention_heads=2)
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+        >>> lm = LM(LlamaForCausalLM(config), tokenizer, "none", Identity("tiny", "", "", "float32"))
+        >>> found = concepts(lm, layers=[0, 2], words=["write", "poem"], components=4)
+        >>> found.layers[2].components.shape, sorted(word for word, _ in found.named(2, component=0))
+        ((4, 8), ['poem', 'write'])
+    """
+    weights = view(lm.model)
+    chosen = select(layers, weights.layers, "layers")
+    vocabulary = _vocabulary(words).words
+    found = dict(concepts_by_layer(lm, chosen, vocabulary, components, top_words))
+    return ModelConcepts(vocabulary, weights.layers, found)
+
+
+def rotation(base: ModelConcepts, tuned: ModelConcepts) -> dict[int, Rotation]:
+    """How far tuning turned the concepts of each layer.
+
+    Args:
+        base: from :func:`concepts`.
+        tuned: the same of the tuned model.
+
+    Returns:
+        Layer -> principal angles, the one-to-one matching of concepts, and the words that left and entered each;
+        for layers that both have. What unrelated models would show: :func:`shiftlens.weights.random_rotation`.
+
+    Raises:
+        ValueError: the concepts are named by different words, or differ in number or width.
+
+    Example:
+        >>> from shiftlens.weights import LayerConcepts
+        >>> layer = LayerConcepts(np.eye(2, 3), np.ones(2), np.array([[0], [1]]), np.ones((2, 1)))
+        >>> base = ModelConcepts(("poem", "write"), 1, {0: layer})
+        >>> rotation(base, base)[0].angles.tolist()
+        [0.0, 0.0]
+    """
+    if base.words != tuned.words:
+        raise ValueError(
+            f"base and tuned must be named by the same words, got {len(base.words)} and {len(tuned.words)} words "
+            "that differ"
+        )
+    return {
+        layer: compare_concepts(found, tuned.layers[layer])
+        for layer, found in base.layers.items()
+        if layer in tuned.layers
+    }
+
+
+def word_pairs(
+    lm: LM,
+    layers: Sequence[int] | None = None,
+    heads: Sequence[int] | None = None,
+    words: Vocabulary = None,
+    vectors: str | Path = "glove",
+    top: int = 100,
+) -> ModelPairs:
+    r"""The word pairs that each attention head relates to each other (paper, section 4).
+
+    Args:
+        lm: from :func:`shiftlens.load`.
+        layers: which layers, from 0; ``None`` for all.
+        heads: which heads of each layer, from 0; ``None`` for all.
+        words: words that pairs are made of, as for :func:`concepts`. Words are held against the 3,000 most
+            frequent ones of the same vocabulary, those of a plain list against frequent English words.
+        vectors: static word vectors that say which words could co-occur: ``glove``, or a file.
+        top: words per side and dimension (100 in the paper).
+
+    Returns:
+        The pairs of each head, in lower case and without order.
+
+    Raises:
+        ConfigError: a layer or head that the model does not have, or a file with faults.
+        SourceError: the model's family is not known, or its weights are quantized; or vectors cannot be fetched.
+
+    Example:
+        >>> import tempfile
+        >>> from tokenizers import Tokenizer, models
+        >>> from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+        >>> from shiftlens.models.identity import Identity
+        >>> core = Tokenizer(models.WordLevel({" poem": 0, " write": 1}))
+        >>> config = LlamaConfig(vocab_size=2, hidden_size=8, intermediate_size=12, num_hidden_layers=1,
+        ...                      num_attention_heads=2)
+        >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
+        >>> lm = LM(LlamaForCausalLM(config), tokenizer, "none", Identity("tiny", "", "", "float32"))
+        >>> vectors = Path(tempfile.mkdtemp()) / "mine.txt"
+        >>> _ = vectors.write_text("the 1 0\nof 0 1\nin -1 0\nto 0 -1\nwrite 1 1\npoem 1.1 1")
+        >>> known = word_pairs(lm, heads=[1], words=["write", "poem"], vectors=vectors, top=1)
+        >>> known.forms, known.heads, set(known.named(0, 1)) <= {("write", "poem")}
+        (('write', 'poem'), (1,), True)
+    """
+    weights = view(lm.model)
+    chosen, picked = select(layers, weights.layers, "layers"), select(heads, weights.heads, "heads")
+    vocabulary = _vocabulary(words)
+    found = load_vectors(vectors, _cache())
+    # A short list of words is no measure of what is common; its own order says nothing of frequency.
+    known = isinstance(words, (Words, str, Path)) or words is None
+    frequent = (vocabulary if known else frequent_words(FREQUENT)).first(FREQUENT).words
+    threshold = cooccurrence_threshold(found, vocabulary.words, frequent)
+    pairs = pairs_by_layer(lm, chosen, picked, vocabulary.words, found.unit(vocabulary.words), threshold, top)
+    forms = tuple(dict.fromkeys(word.lower() for word in vocabulary.words))
+    return ModelPairs(forms, weights.layers, picked, dict(pairs))
+
+
+def _vocabulary(words: Vocabulary) -> Words:
+    if words is None:
+        return lexicon_from_config({}, _cache()).words
+    if isinstance(words, Words):
+        return words
+    if isinstance(words, (str, Path)):
+        return read_words(words)
+    return Words(tuple(words), np.zeros(len(words)))
+
+
+def _cache() -> str:
+    return os.environ.get("SHIFTLENS_CACHE", _CACHE)

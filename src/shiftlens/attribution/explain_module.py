@@ -1,0 +1,192 @@
+"""The language model as a Lightning module whose prediction step explains samples."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from shiftlens.attribution.engine import Engine
+from shiftlens.attribution.generate import greedy
+from shiftlens.attribution.ledger import Row
+from shiftlens.attribution.methods.ablation import ablate
+from shiftlens.errors import ShiftLensError
+from shiftlens.models.loading import LM
+
+BATCH_TOKENS = 4096
+"""Prompt and response tokens generated together."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to explain.
+
+    Args:
+        key: its key in the ledger.
+        input_ids: [total] the prompt as fed, template included.
+        prompt_index: [prompt] positions of the user's tokens; none if the response is only to be read.
+        response_ids: the response to explain, or ``None`` for the model's own.
+        max_new_tokens: longest response of its own.
+        stops: ids that end a response; the same throughout a run.
+        include_response: whether response tokens are sources too.
+        replaced_by: ``None`` explains by gradient x embedding; ``zero`` or ``mean`` by exact ablation, see
+            :func:`~shiftlens.attribution.methods.ablation.ablate`.
+    """
+
+    key: str
+    input_ids: tuple[int, ...]
+    prompt_index: tuple[int, ...]
+    response_ids: tuple[int, ...] | None
+    max_new_tokens: int
+    stops: tuple[int, ...]
+    include_response: bool = False
+    replaced_by: str | None = None
+
+
+def by_cost(requests: Sequence[Request]) -> list[Request]:
+    """The most expensive first: what does not fit fails early, and ranks of a parallel run end together.
+
+    Args:
+        requests: in any order; equal ones keep theirs.
+    """
+
+    def tokens(request: Request) -> tuple[int, int]:
+        response = request.max_new_tokens if request.response_ids is None else len(request.response_ids)
+        return -len(request.input_ids), -response
+
+    return sorted(requests, key=tokens)
+
+
+def batches(requests: Sequence[Request], batch_tokens: int) -> list[list[Request]]:
+    """Neighbours whose responses are generated together, padded to the longest, within a budget of tokens.
+
+    Args:
+        requests: sorted by length, so that padding is short; those with a given response are left out.
+        batch_tokens: most tokens of a batch, prompts and responses, padding included. One sample always fits.
+
+    Example:
+        >>> def some(n):
+        ...     return Request(str(n), tuple(range(n)), (), None, 10, ())
+        >>> [[r.key for r in batch] for batch in batches([some(9), some(8), some(2)], 40)]
+        [['9', '8'], ['2']]
+    """
+    found: list[list[Request]] = []
+    for request in requests:
+        if request.response_ids is not None:
+            continue
+        batch = found[-1] if found else []
+        longest = max(len(r.input_ids) + r.max_new_tokens for r in [*batch, request])
+        if batch and longest * (len(batch) + 1) <= batch_tokens:
+            batch.append(request)
+        else:
+            found.append([request])
+    return found
+
+
+class AttributionModule(LightningModule):
+    """Generate (or take) a response and explain every token of it by every prompt token.
+
+    ``Trainer.predict`` must run with ``inference_mode=False``: derivatives are taken in the step. A step is one
+    sample, so that progress and the ledger move sample by sample; responses of a whole batch are generated when
+    the first of them is needed. Under several ranks each takes its share of the samples.
+
+    Args:
+        lm: the model.
+        requests: the samples to explain.
+        engine: how they are explained.
+        batch_tokens: tokens generated together, see :func:`batches`.
+        done: keys that need no work; they keep their place when samples are dealt out, so that ranks whose looks
+            at the ledger differ still share the rest without gaps.
+    """
+
+    def __init__(
+        self,
+        lm: LM,
+        requests: Sequence[Request] = (),
+        engine: Engine | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        done: Collection[str] = (),
+    ) -> None:
+        super().__init__()
+        # Lightning moves what it sees to one device; a model spread over several must stay where it is.
+        spread = getattr(lm.model, "hf_device_map", None) is not None
+        self._inside = None if spread else lm.model
+        self._outside: list[PreTrainedModel] = [lm.model] if spread else []
+        self.lm = lm
+        self.engine = engine or Engine()
+        self.batch_tokens = batch_tokens
+        self._requests = by_cost(requests)
+        self._done = frozenset(done)
+        self._batch_of: dict[str, list[Request]] = {}
+        self._responses: dict[str, tuple[list[int], bool]] = {}
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The language model."""
+        return self._inside if self._inside is not None else self._outside[0]
+
+    def predict_dataloader(self) -> DataLoader[Request]:
+        """This rank's samples, one a step; a rank without any takes one empty step, as others wait for it."""
+        share = self._requests[self.trainer.global_rank :: self.trainer.world_size]
+        mine = [request for request in share if request.key not in self._done]
+        self._batch_of = {r.key: batch for batch in batches(mine, self.batch_tokens) for r in batch}
+        # A list is a map-style data set.
+        return DataLoader(mine or [()], batch_size=1, collate_fn=lambda some: [r for r in some if r])  # type: ignore[arg-type, list-item]
+
+    def transfer_batch_to_device(
+        self, batch: list[Request], device: torch.device, dataloader_idx: int
+    ) -> list[Request]:
+        """Ids go to the device where they are used; a request has no tensors."""
+        return batch
+
+    def predict_step(self, batch: list[Request], batch_idx: int = 0) -> list[Row]:
+        """The raw attributions of some samples."""
+        return [self._explain(request, *self._response(request)) for request in batch]
+
+    def _response(self, request: Request) -> tuple[list[int], bool]:
+        if request.response_ids is not None:
+            return list(request.response_ids), True
+        if request.key not in self._responses:
+            batch = self._batch_of.get(request.key, [request])
+            longest = max(r.max_new_tokens for r in batch)
+            texts = greedy(self.model, [r.input_ids for r in batch], longest, request.stops)
+            self._responses.update(zip([r.key for r in batch], texts, strict=True))
+        response, finished = self._responses.pop(request.key)
+        short = len(response) < request.max_new_tokens
+        return response[: request.max_new_tokens], finished and short
+
+    def _explain(self, request: Request, response: list[int], finished: bool) -> Row:
+        ids = [*request.input_ids, *response]
+        sources = list(request.prompt_index)
+        if request.include_response:
+            # The last token enters no prediction; its row is zero.
+            sources += range(len(request.input_ids), len(ids) - 1)
+        if request.replaced_by is not None:
+            found = ablate(self.model, ids, sources, len(response), request.replaced_by, self.engine)
+        else:
+            with torch.enable_grad():
+                found = self.engine.explain(self.model, ids, sources, len(response))
+        gradient, reading = found.gradient.to(torch.float32), found.reading
+        if not bool(torch.isfinite(gradient).all() and torch.isfinite(reading.log_probability).all()):
+            raise ShiftLensError(
+                f"the attribution of the prompt {self.lm.tokenizer.decode(request.input_ids)!r} is not finite in "
+                f"{self.model.dtype}; use model.dtype=bfloat16 or float32"
+            )
+        if request.include_response and response:
+            gradient = torch.cat([gradient, gradient.new_zeros(1, len(response))])
+        return Row(
+            key=request.key,
+            input_ids=np.asarray(ids, np.int32),
+            prompt_index=np.asarray(request.prompt_index, np.int32),
+            gradient=gradient.numpy(),
+            log_probability=reading.log_probability.to(torch.float32).numpy(),
+            rank=reading.rank.to(torch.int32).numpy(),
+            response=self.lm.tokenizer.decode(response, skip_special_tokens=True),
+            finished=finished,
+            engine=found.mode,
+        )

@@ -1,0 +1,1 @@
+"""Derivatives of LLaMA-type layers, written out by hand."""

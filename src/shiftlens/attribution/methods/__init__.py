@@ -1,0 +1,1 @@
+"""Ways to measure the importance of a prompt token."""

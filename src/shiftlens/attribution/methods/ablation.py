@@ -1,0 +1,143 @@
+"""The exact counterpart of gradient x embedding: what a response loses if a prompt token's embedding is replaced.
+
+Gradient x embedding is the first-order estimate of this difference (paper, section 3.1). Each prompt token
+costs an ordinary forward pass over the whole text, so it is taken on a sample of prompts, to see how far the
+estimate can be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from shiftlens.attribution.engine import Engine, Explained
+from shiftlens.attribution.plan.memory import MOST, Need, budget_bytes, halving
+from shiftlens.attribution.targets import Reading, at_logits, stored
+from shiftlens.hooks import HeadTap
+
+REPLACEMENTS = ("zero", "mean")
+"""What takes the place of an embedding: nothing, or the mean over the vocabulary's input embeddings."""
+
+
+def ablate(
+    model: PreTrainedModel,
+    input_ids: Sequence[int],
+    sources: Sequence[int],
+    response: int,
+    replaced_by: str,
+    engine: Engine,
+) -> Explained:
+    """Ablation importance: ``f(y_m | Z_m) - f(y_m | Z_m with the embedding of s_n replaced)``, exactly.
+
+    For f = p the difference is divided by ``p(y_m)``, as the gradient of log p is that of p divided by p:
+    times p it is the raw importance. For the logit difference it is the plain difference, the other token
+    held fixed.
+
+    Args:
+        model: causal language model of any family.
+        input_ids: [total] ids fed; the last ``response`` of them are the response.
+        sources: [sources] positions whose embeddings are replaced, one at a time; all before the last token.
+        response: number of response tokens M.
+        replaced_by: one of :data:`REPLACEMENTS`.
+        engine: its target, chunk and memory budget count; the chunk is the number of texts in a batch.
+
+    Returns:
+        [sources, M] differences in place of the gradient, and how the model reads the response.
+
+    Raises:
+        ValueError: the replacement is unknown.
+        ShiftLensError: not even one text fits in memory.
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        ...                      num_attention_heads=2)
+        >>> ablate(LlamaForCausalLM(config), [1, 2, 3, 4], [0, 1], 2, "zero", Engine()).gradient.shape
+        torch.Size([2, 2])
+    """
+    if replaced_by not in REPLACEMENTS:
+        raise ValueError(f"replaced_by={replaced_by}: expected one of {', '.join(REPLACEMENTS)}")
+    if response == 0:
+        empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))
+        return Explained(torch.zeros(len(sources), 0), empty, "ablation")
+    target = stored(engine.target)
+    layer = model.get_input_embeddings()
+    ids, wanted = torch.tensor(input_ids[:-1]), torch.tensor(input_ids[-response:])
+    logits = _logits(model, ids[None], response)[0]
+    wanted = wanted.to(logits.device)
+    direction, reading = at_logits(logits, wanted, target)
+    vector = _mean_embedding(layer) if replaced_by == "mean" else torch.zeros(())
+
+    def f(logits: Float[Tensor, "response vocab"]) -> Float[Tensor, " response"]:
+        if target == "logit_difference":
+            return (direction * logits).sum(-1)
+        return at_logits(logits, wanted, target)[1].log_probability
+
+    def run(size: int) -> Float[Tensor, "sources response"]:
+        found = []
+        for places in torch.tensor(sources, dtype=torch.long).split(size):
+            with _replaced(layer, places, vector):
+                found += [f(one) for one in _logits(model, ids.expand(len(places), -1), response)]
+        return torch.stack(found)
+
+    before = f(logits)
+    after = halving(run, engine.chunk or _chunk(model, len(ids), response, engine)) if len(sources) else before[:0]
+    if target == "logit_difference":
+        difference = before - after.reshape(-1, response)
+    else:
+        # 1 - p'/p without cancellation; where p is next to nothing, p'/p need not fit in float32.
+        ratio = torch.expm1((after.reshape(-1, response) - before).double())
+        difference = -ratio.clamp(max=torch.finfo(torch.float32).max)
+    return Explained(difference.cpu(), Reading(*(values.cpu() for values in reading)), "ablation")
+
+
+def _logits(
+    model: PreTrainedModel, ids: Int[Tensor, "batch fed"], response: int
+) -> Float[Tensor, "batch response vocab"]:
+    """Logits that predict the response, at least float32 from a linear head."""
+    with torch.no_grad(), HeadTap(model):
+        found: Tensor = model(ids.to(model.device), use_cache=False, logits_to_keep=response).logits
+    return found.detach()
+
+
+@contextmanager
+def _replaced(layer: nn.Module, places: Int[Tensor, " batch"], vector: Tensor) -> Iterator[None]:
+    """Replace one embedding of each text of a batch: that at ``places[i]`` of text i."""
+
+    def replace(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        output = output.clone()
+        output[torch.arange(len(places)), places.to(output.device)] = vector.to(output)
+        return output
+
+    handle = layer.register_forward_hook(replace)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@torch.no_grad()
+def _mean_embedding(layer: nn.Module) -> Float[Tensor, " width"]:
+    # Through the layer, not from its weight: some families scale what they look up.
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    parts = torch.arange(len(weight), device=weight.device).split(4096)
+    total = sum(layer(part).sum(0, dtype=torch.promote_types(weight.dtype, torch.float32)) for part in parts)
+    assert isinstance(total, Tensor)
+    return total / len(weight)
+
+
+def _chunk(model: PreTrainedModel, fed: int, response: int, engine: Engine) -> int:
+    """Texts at once: one layer's values and the response's logits of each, in round numbers."""
+    config, item = model.config.get_text_config(), model.dtype.itemsize
+    layer = fed * item * (10 * config.hidden_size + 4 * (getattr(config, "intermediate_size", None) or 0))
+    maps = config.num_attention_heads * fed * fed * (item + 4)
+    logits = response * config.vocab_size * max(item, 4)
+    # Reading one text's response takes several arrays of the logits' size, whatever the batch.
+    needed = Need(6 * logits, layer + maps + logits)
+    return needed.chunk(budget_bytes(engine.memory_budget, model), MOST.get(model.device.type, MOST["cpu"]))

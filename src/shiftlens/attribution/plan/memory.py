@@ -1,0 +1,242 @@
+"""How many derivatives fit: a chunk from a memory budget, halved where the estimate was too hopeful."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import psutil
+import torch
+from jaxtyping import Int
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from shiftlens.attribution.llama.packing import COUNT, ROWS
+from shiftlens.attribution.plan.row_counts import crossing_rows
+from shiftlens.errors import ShiftLensError
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+MOST = {"cpu": 16, "cuda": 64}
+"""Derivatives at once where memory allows more: beyond, nothing gets faster."""
+MOST_WRITTEN_OUT = 1024
+"""The same where layers are written out: derivatives pass in parts, and a chunk costs an ordinary pass."""
+_UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_budget(value: object) -> float | int:
+    """A memory budget: a share of free memory up to 1, or a size.
+
+    Args:
+        value: ``0.5``, ``8GB``, ``500MB`` or a number of bytes.
+
+    Returns:
+        A share in (0, 1] as float, or bytes as int.
+
+    Raises:
+        ValueError: it is neither.
+
+    Example:
+        >>> parse_budget(0.5), parse_budget("1.5GB")
+        (0.5, 1500000000)
+    """
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if 0 < value <= 1:
+            return float(value)
+        if value > 1:
+            return int(value)
+    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]B)\s*", str(value), re.IGNORECASE)
+    try:
+        if match and float(match[1]) > 0:
+            return int(float(match[1]) * _UNITS[match[2].upper()])
+    except ValueError:
+        pass
+    raise ValueError(f"{value!r}: expected a share of free memory such as 0.5, or a size such as 8GB")
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that is free on a device now; for a CPU, what can be had without swapping."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    # Ranks of a parallel run on one machine share its memory.
+    return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes beside the weights.
+
+    Args:
+        fixed: whatever the chunk.
+        each: per derivative carried at once.
+    """
+
+    fixed: int
+    each: int
+
+    def chunk(self, budget: int, most: int) -> int:
+        """The largest chunk within a budget, at least 1."""
+        return max(1, min(most, (budget - self.fixed) // max(self.each, 1)))
+
+
+def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, response: int, written_out: bool) -> Need:
+    """What an engine holds in memory for one text, from the shapes alone.
+
+    Generic reverse keeps the graph of all layers; written out it keeps what entered them, and forward neither.
+    What mixed mode keeps depends on its cut and comes on top, see :func:`kept`. Per derivative one layer's values
+    are held, or, written out, those of a few derivatives in all. The counts of live arrays are read off the code
+    and checked against measured peaks in ``docs/performance.md``.
+
+    Args:
+        config: the model's text configuration.
+        itemsize: bytes of one number of the model's dtype.
+        mode: ``forward``, ``reverse`` or ``mixed``.
+        total: number of ids.
+        response: number of response tokens.
+        written_out: whether the layers are written out, see :mod:`shiftlens.attribution.llama.layer`.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> seven_b = LlamaConfig(num_hidden_layers=32, hidden_size=4096, intermediate_size=11008)
+        >>> some = need(seven_b, 2, "forward", 1024, 512, written_out=False)
+        >>> some.fixed + 8 * some.each < 8e9
+        True
+    """
+    layers, width, stream, hidden, maps = _sizes(config, itemsize, total)
+    wide = max(itemsize, 4)
+    # Logits, their exponentials and their gradient are dense in the vocabulary, at least float32.
+    head = 6 * config.vocab_size * wide
+    # In half precision the output layer is computed in float32, with a copy of its weight.
+    widened = config.vocab_size * width * wide if itemsize < wide else 0
+    layer_maps = 2 * maps * (itemsize + wide)
+    if mode == "reverse" and not written_out:
+        return Need(_graph(config, itemsize, total) + widened, 8 * stream + 4 * hidden + layer_maps + head)
+    cache = 2 * layers * stream + head * response + widened
+    if written_out:  # parts pass through a layer one after the other
+        entered = 2 * layers * stream if mode != "forward" else 0
+        # Cotangents behind a cut are short, but meet all keys.
+        part = COUNT if mode == "mixed" else min(COUNT, max(1.0, ROWS / total))
+        return Need(int(cache + entered + part * (8 * stream + 3 * hidden) + 2 * maps * itemsize), 2 * stream)
+    moved = total * crossing_bytes(config, itemsize) if mode == "mixed" else 0
+    return Need(cache, 10 * stream + 5 * hidden + layer_maps + moved)
+
+
+def kept(
+    config: PreTrainedConfig, itemsize: int, sources: Sequence[int], total: int, written_out: bool, together: int
+) -> Int[np.ndarray, " total"]:
+    """Bytes that mixed mode keeps at every cut, whatever the chunk, beside what :func:`need` says.
+
+    Those are the tangents of keys and values ahead of it, and, where layers are not written out, the graph of
+    all layers behind it.
+
+    Args:
+        config: the model's text configuration.
+        itemsize: bytes of one number of the model's dtype.
+        sources: positions attributed to.
+        total: number of ids.
+        written_out: whether the layers are written out.
+        together: most tangents in a part.
+
+    Returns:
+        [total] bytes, for cuts from 0 to total - 1.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> kept(LlamaConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2), 4, [1], 4, True, 16)
+        array([  0,   0,  64, 128])
+    """
+    crossing = crossing_rows(sources, total, together) * crossing_bytes(config, itemsize)
+    if written_out:
+        return crossing
+    return crossing + _graph(config, itemsize, total) * np.arange(total - 1, -1, -1) // total
+
+
+def _sizes(config: PreTrainedConfig, itemsize: int, total: int) -> tuple[int, int, int, int, int]:
+    """Layers, width, and of one layer: bytes of the stream, of the MLP's inside, entries of the attention maps."""
+    width = config.hidden_size
+    inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * width
+    widest = max(inner) if isinstance(inner, Sequence) else inner
+    maps = config.num_attention_heads * total * total
+    return config.num_hidden_layers, width, total * width * itemsize, total * widest * itemsize, maps
+
+
+def _graph(config: PreTrainedConfig, itemsize: int, total: int) -> int:
+    """Bytes of the graph of all layers."""
+    layers, _, stream, hidden, maps = _sizes(config, itemsize, total)
+    return layers * (12 * stream + 4 * hidden + maps * (itemsize + max(itemsize, 4)))
+
+
+def crossing_bytes(config: PreTrainedConfig, itemsize: int) -> int:
+    """Bytes of the tangents of one position's keys and values in all layers.
+
+    Args:
+        config: the model's text configuration.
+        itemsize: bytes of one number of the model's dtype.
+
+    Example:
+        >>> from transformers import LlamaConfig
+        >>> crossing_bytes(LlamaConfig(num_hidden_layers=32, hidden_size=4096, num_attention_heads=32), 2)
+        524288
+    """
+    heads: int = config.num_attention_heads
+    groups = getattr(config, "num_key_value_heads", None) or heads
+    head = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(2 * config.num_hidden_layers * groups * head * itemsize)
+
+
+def halving(run: Callable[[int], T], chunk: int) -> T:
+    """Run with a chunk, and with half of it each time memory runs out; the numbers are the same.
+
+    Args:
+        run: takes the chunk.
+        chunk: the first one tried.
+
+    Returns:
+        What ``run`` returns.
+
+    Raises:
+        ShiftLensError: not even one derivative fits.
+
+    Example:
+        >>> def run(chunk):
+        ...     if chunk > 2:
+        ...         raise torch.OutOfMemoryError("no")
+        ...     return chunk
+        >>> halving(run, 9)
+        2
+    """
+    while True:
+        try:
+            return run(chunk)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if chunk == 1:
+                raise ShiftLensError(
+                    "memory ran out with a single derivative; shorten the texts (data.max_tokens, "
+                    "data.max_new_tokens), or use another saliency.mode: forward keeps no graph"
+                ) from error
+        chunk //= 2
+        log.warning("memory ran out; going on with saliency.chunk=%d", chunk)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def budget_bytes(budget: float | int, model: PreTrainedModel) -> int:
+    """A budget from :func:`parse_budget` in bytes, on the device of a model."""
+    return int(budget * free_bytes(model.device)) if isinstance(budget, float) else budget
+
+
+_SAYS_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out; allocators other than CUDA's raise a bare RuntimeError."""
+    known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return known or any(words in str(error) for words in _SAYS_MEMORY)

@@ -1,0 +1,5 @@
+"""The command line: `analyze` and `train`."""
+
+from shiftlens.cli.analyze_command import analyze, train
+
+__all__ = ["analyze", "train"]

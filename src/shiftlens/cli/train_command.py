@@ -1,0 +1,84 @@
+"""The command ``train``: configuration in, a run folder with a tuned model out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from rich.console import Console
+
+
+def run_train(config: dict[str, Any], folder: Path) -> None:
+    """Tune a model as the configuration says.
+
+    Args:
+        config: the resolved configuration.
+        folder: the run's folder.
+
+    Raises:
+        ShiftLensError: what a user can mend, before any work where possible.
+    """
+    # Imported here: `--help` and configuration errors need no torch.
+    from shiftlens.models.pair import pair_from_config
+    from shiftlens.prompts.readers import read_prompts
+    from shiftlens.report.make_sinks import finish, make_loggers
+    from shiftlens.run.runner import is_main_rank
+    from shiftlens.run.tune_pipeline import next_command, tune
+    from shiftlens.scratch import pretrain
+    from shiftlens.tuning.tune_options import tune_options
+
+    console = Console(quiet=not is_main_rank())
+    options = tune_options(config["tune"], config["seed"])
+    pair = pair_from_config(config["model"], config["paths"]["cache"])
+    train = read_prompts(config["data"])
+    measured = config.get("held_out") or {}
+    held_out = read_prompts(measured) if measured.get("reader") else None  # ~data@held_out leaves no reader
+    callbacks = [instantiate(node) for node in (config.get("callbacks") or {}).values()]
+    loggers = make_loggers(config["logger"], config) if is_main_rank() else []
+    lines: list[str] = []
+    try:
+        if config.get("pretrain"):
+            base = pretrain(config["pretrain"], folder, config["trainer"], loggers, console, config["seed"])
+            config["model"] = _from_scratch(config["model"], _short(base))
+            pair = pair_from_config(config["model"], config["paths"]["cache"])
+        to = _short(folder / "tuned")
+        named = _named(config["model"]["name"])
+        command = next_command(config["model"], named, options, config["tune"]["start"], to)
+        for callback in callbacks:
+            if hasattr(callback, "command"):
+                callback.command = command  # what its report names as the next step
+        record = tune(
+            pair, config["tune"]["start"], train, held_out, options, folder, config["trainer"], callbacks, loggers,
+            console, config["ckpt_path"],
+        )  # fmt: skip
+    finally:
+        lines = finish(loggers)
+    if not is_main_rank():
+        return
+    first, kept = record.held_out_loss[:1], dict(record.held_out_loss).get(record.kept)
+    if first and kept is not None:
+        console.print(f"held-out loss {first[0][1]:.4f} -> {kept:.4f} (step {record.kept} of {record.planned})")
+    console.print(f"the tuned model: {to} ({record.seconds:.0f} s of training)", soft_wrap=True)
+    for line in lines:
+        console.print(line, soft_wrap=True)
+    console.print(f"next: {command}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _from_scratch(model: dict[str, Any], base: Path) -> dict[str, Any]:
+    """The ``model`` group with the base that was just made; both roles are it, until one is tuned."""
+    none = dict.fromkeys(("base_revision", "tuned_revision", "adapter"))
+    return {**model, **none, "name": "from_scratch", "base": str(base), "tuned": str(base)}
+
+
+def _named(name: str) -> dict[str, Any]:
+    path = Path(__file__).parents[1] / "conf" / "model" / f"{name}.yaml"
+    values = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def _short(path: Path) -> Path:
+    """Seen from where the program was started, if it lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,3 @@
+"""Names of the two models of a pair."""
+
+ROLES = ("base", "tuned")

@@ -1,0 +1,1 @@
+"""Results as plain data: findings, verdicts, sections and the whole analysis."""

@@ -1,0 +1,1 @@
+"""Composition: which model runs when, and what is made of it."""

@@ -1,0 +1,233 @@
+"""Rows for samples: from the ledger where they are, from the model where they are missing."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
+
+from shiftlens.attribution import AttributionModule, Costs, Engine, Ledger, Request, Row, calibrated
+from shiftlens.callbacks import LedgerWriter, View
+from shiftlens.errors import ConfigError
+from shiftlens.models.identity import digest
+from shiftlens.models.loading import LM, load_lm
+from shiftlens.models.quiet import quiet_libraries
+from shiftlens.run.prepare import Role
+from shiftlens.sweep import may_start_ranks
+
+
+@dataclass
+class Runner:
+    """Explains samples with one Lightning ``Trainer`` after another.
+
+    Args:
+        ledger_root: folder of the ledger.
+        cache: folder of fetched models, fingerprints and calibrations.
+        trainer: arguments of the ``Trainer``.
+        callbacks: further Lightning callbacks of the prediction runs.
+        engine: how samples are explained.
+        batch_tokens: tokens generated together.
+        console: where progress is told.
+    """
+
+    ledger_root: Path
+    cache: Path
+    trainer: Mapping[str, Any]
+    callbacks: Sequence[Callback]
+    engine: Engine
+    batch_tokens: int
+    console: Console
+    _loaded: tuple[Role, LM] | None = field(default=None, init=False, repr=False)
+
+    def rows(self, name: str, role: Role, requests: Sequence[Request]) -> dict[str, Row]:
+        """The rows of some samples of one role, by key.
+
+        Args:
+            name: what to call this piece of work.
+            role: the model.
+            requests: the samples.
+
+        Returns:
+            Key -> row. Under several ranks every rank gets all rows.
+
+        Raises:
+            RuntimeError: a sample did not reach the ledger.
+        """
+        ledger = Ledger(self.ledger_root, role.identity)
+        by_key = {request.key: request for request in requests}
+        if _agreed(self._wanting(ledger, role, by_key), digest(sorted(by_key))):
+            trainer = self._trainer(ledger)
+            with self._turn(name, ledger, by_key, trainer):
+                if trainer.world_size > 1 or self._wanting(ledger, role, by_key):
+                    return self._explain(name, role, ledger, by_key, trainer)
+        self.console.print(f"[bold]{name}[/]: all {len(by_key)} samples are in the ledger; no model work")
+        return _whole(name, ledger, by_key)
+
+    def _wanting(self, ledger: Ledger, role: Role, keys: Iterable[str]) -> bool:
+        unseen = any(isinstance(view, View) and view.missing(role.identity) for view in self.callbacks)
+        return unseen or bool(ledger.missing(keys))
+
+    @contextmanager
+    def _turn(self, name: str, ledger: Ledger, keys: Iterable[str], trainer: Trainer) -> Iterator[None]:
+        """Wait while another run explains the same samples: jobs of a sweep all ask for them at once.
+
+        Not with several ranks: one that waits and then finds nothing to do would leave the others waiting for it.
+        """
+        if trainer.world_size > 1:
+            yield
+            return
+        lock = FileLock(ledger.folder / f"{digest(sorted(keys))}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            self.console.print(f"[bold]{name}[/]: another run explains these samples; waiting for it")
+            lock.acquire(poll_interval=0.5)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _explain(
+        self, name: str, role: Role, ledger: Ledger, by_key: Mapping[str, Request], trainer: Trainer
+    ) -> dict[str, Row]:
+        missing = ledger.missing(by_key)
+        done = len(by_key) - len(missing)
+        self.console.print(
+            f"[bold]{name}[/]: {len(missing)} samples to explain, {done} in the ledger; {role.spec.source}",
+            soft_wrap=True,
+        )
+        lm = self._model(role)
+        with _tf32(role.identity.dtype == "tf32"):
+            engine = replace(self.engine, costs=self._costs(lm, trainer)) if missing else self.engine
+            module = AttributionModule(
+                lm, list(by_key.values()), engine, self.batch_tokens, done=by_key.keys() - set(missing)
+            )
+            trainer.predict(module, return_predictions=False)
+        trainer.strategy.barrier()  # other ranks' rows
+        rows = _whole(name, ledger, by_key)
+        if missing:
+            picked = Counter(rows[key].engine for key in missing)
+            self.console.print(f"  engines: {', '.join(f'{mode} for {count}' for mode, count in picked.items())}")
+        return rows
+
+    def _model(self, role: Role) -> LM:
+        """The model of a role: the one at hand, or loaded in its place; two never lie in memory at once."""
+        if self._loaded is None or self._loaded[0] is not role:
+            self.release()
+            self._loaded = role, load_lm(role.spec, role.layers, role.template, self.cache)
+        return self._loaded[1]
+
+    def release(self) -> None:
+        """Let go of the model at hand."""
+        self._loaded = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def check_ranks(self, prompts: int) -> None:
+        """Refuse more ranks than prompts before any work starts.
+
+        Args:
+            prompts: number of prompts of the run.
+
+        Raises:
+            ConfigError: there are more ranks.
+        """
+        quiet_libraries()
+        ranks = Trainer(**instantiate(dict(self.trainer)), logger=False, enable_checkpointing=False).world_size
+        if prompts < ranks:
+            raise ConfigError(
+                f"trainer.devices gives {ranks} ranks for {prompts} prompts; "
+                f"use trainer.devices={prompts} or more prompts (data.limit)"
+            )
+
+    def _trainer(self, ledger: Ledger) -> Trainer:
+        trainer = Trainer(
+            **instantiate(dict(self.trainer)),
+            inference_mode=False,  # derivatives are taken inside the step
+            callbacks=[LedgerWriter(ledger), *self.callbacks],
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # the module deals the samples out by cost
+        )
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        if environment is not None and not (environment.creates_processes_externally or may_start_ranks()):
+            raise ConfigError(
+                f"trainer.devices gives {trainer.world_size} ranks for each job of this sweep, which its "
+                "launcher cannot start; use trainer.devices=1 (jobs run side by side anyway), launcher=local, or "
+                f"launcher=slurm with launcher.tasks_per_node={trainer.world_size}"
+            )
+        return trainer
+
+    def _costs(self, lm: LM, trainer: Trainer) -> Costs:
+        if self.engine.mode not in ("auto", "mixed"):
+            return self.engine.costs
+        if getattr(lm.model, "hf_device_map", None) is None:
+            lm.model.to(trainer.strategy.root_device)
+        costs = calibrated(lm.model, self.cache)
+        if costs.measured:
+            self.console.print(
+                f"  a token row costs {costs.forward_row * 1e3:.3g} ms in forward mode, "
+                f"{costs.reverse_row * 1e3:.3g} ms in reverse (timed once on this machine)"
+            )
+        return costs
+
+
+def _whole(name: str, ledger: Ledger, keys: Iterable[str]) -> dict[str, Row]:
+    """The rows of all keys."""
+    keys = list(keys)
+    rows = ledger.read(keys)
+    lost = [key for key in keys if key not in rows]
+    if lost:
+        raise RuntimeError(f"{name}: {len(lost)} samples did not reach the ledger in {ledger.folder}")
+    return rows
+
+
+_STARTED_FOR = "SHIFTLENS_RANKS_STARTED_FOR"
+
+
+def _agreed(wanting: bool, work: str) -> bool:
+    """The first rank's answer, for all ranks: another run may fill the ledger between their looks.
+
+    Args:
+        wanting: whether this rank finds something to do.
+        work: a name of the work that all ranks know.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        answer = [wanting]
+        torch.distributed.broadcast_object_list(answer)
+        return answer[0]
+    if is_main_rank():
+        if wanting:
+            os.environ[_STARTED_FOR] = work  # the ranks that it may start now begin with the same work
+        return wanting
+    return work == os.environ[_STARTED_FOR] if _STARTED_FOR in os.environ else wanting
+
+
+def is_main_rank() -> bool:
+    """Whether this process writes the outputs; the others of a parallel run only explain samples."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+@contextmanager
+def _tf32(on: bool) -> Iterator[None]:
+    """Let GPUs multiply float32 matrices with 10-bit mantissas, for a while."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = on
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before

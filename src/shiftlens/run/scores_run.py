@@ -1,0 +1,214 @@
+"""The way through without a model: scores that were kept, in; the same tests, tables and maps, out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from shiftlens.analyses.density.compute import examine
+from shiftlens.analyses.density.grid import LEVELS, all_settings
+from shiftlens.analyses.density.maps import choose_prompts
+from shiftlens.analyses.imported import Source, match, read_pickles, read_table
+from shiftlens.analyses.imported.to_samples import imported_maps, imported_table, measure_imported
+from shiftlens.errors import ConfigError, Problem
+from shiftlens.models.identity import digest
+from shiftlens.models.roles import ROLES
+from shiftlens.prompts.readers import read_prompts
+from shiftlens.prompts.schema import Prompt
+from shiftlens.results.analysis import Analysis
+from shiftlens.results.provenance import provenance
+from shiftlens.scores.samples import profile_table, tokens_table
+from shiftlens.scores.settings import Settings, level_problems
+from shiftlens.stats.permutation import PERMUTATIONS
+
+_READERS = {".jsonl": "jsonl", ".parquet": "parquet"}
+_TOLD = 20  # problems printed; the record of the run has all
+
+
+@dataclass(frozen=True)
+class ScoresOptions:
+    """What is asked of imported scores.
+
+    Args:
+        base: Parquet file or folder of pickles.
+        tuned: the same of the tuned model.
+        prompts: file with the texts and spans of pickles; ``None`` where both are tables.
+        name: data set of prompts that name none.
+        datasets: beginning of an id -> data set, for prompts that name none.
+        levels: L of scores that were kept as S.
+        limit: most prompts.
+        skip: leave out faults and prompts without a match.
+        settings: L, b and p.
+        seed: of bootstrap, relabellings and random masks.
+        map_prompt: id of the prompt whose map is shown first.
+        map_b: b of the maps.
+        maps: number of prompts with a map.
+        permutations: relabellings of each permutation test.
+    """
+
+    base: Path
+    tuned: Path
+    prompts: Path | None
+    name: str
+    datasets: Mapping[str, str]
+    levels: int
+    limit: int | None
+    skip: bool
+    settings: Settings
+    seed: int
+    map_prompt: str | None
+    map_b: int
+    maps: int
+    permutations: int = PERMUTATIONS
+
+
+def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
+    """Check the values of the configuration that imported scores need, and gather them.
+
+    Args:
+        config: plain values, with ``data`` as in ``conf/data/scores.yaml``.
+
+    Raises:
+        ConfigError: lists every value that cannot be used.
+    """
+    data, saliency, report = config["data"], config["saliency"], config["report"]
+    problems = level_problems(config)
+    counts = {"data.levels": data["levels"], "data.limit": data["limit"], "report.maps": report["maps"]}
+    problems += [
+        f"{key}={value}: expected a whole number of at least 1"
+        for key, value in counts.items()
+        if not (_whole(value, 1) or (key == "data.limit" and value is None))
+    ]
+    if _whole(data["levels"], 256):
+        problems.append(f"data.levels={data['levels']}: expected at most 255")
+    if not _whole(config["seed"], 0):
+        problems.append(f"seed={config['seed']}: expected a whole number of at least 0")
+    if not isinstance(data["datasets"], Mapping):
+        problems.append(f"data.datasets={data['datasets']}: expected beginnings of ids and data sets, or {{}}")
+    if data["on_error"] not in ("raise", "skip"):
+        problems.append(f"data.on_error={data['on_error']}: expected raise or skip")
+    paths = {key: Path(str(data[key])).expanduser() for key in ROLES}
+    problems += [f"data.{key}={path} does not exist" for key, path in paths.items() if not path.exists()]
+    prompts = None if data["prompts"] is None else Path(str(data["prompts"])).expanduser()
+    if prompts is not None and not prompts.is_file():
+        problems.append(f"data.prompts={prompts} is not a file")
+    if prompts is None and any(path.is_dir() for path in paths.values()):
+        problems.append("a folder of pickles has no prompts: set data.prompts=FILE to the published table of them")
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return ScoresOptions(
+        base=paths["base"],
+        tuned=paths["tuned"],
+        prompts=prompts,
+        name=str(data["name"]),
+        datasets=data["datasets"],
+        levels=data["levels"],
+        limit=data["limit"],
+        skip=data["on_error"] == "skip",
+        settings=Settings(saliency["L"], saliency["b"], saliency["p"]),
+        seed=config["seed"],
+        map_prompt=None if report["prompt"] is None else str(report["prompt"]),
+        map_b=report["b"],
+        maps=report["maps"],
+    )
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def run_scores(options: ScoresOptions, console: Console) -> Analysis:
+    """Everything that scores alone can tell of a pair.
+
+    Args:
+        options: what to read and how to look at it.
+        console: where left-out prompts are told.
+
+    Returns:
+        The analysis, with the sensitivity to L, b and p among its tables.
+
+    Raises:
+        SourceError: a file cannot be read.
+        PromptError: rows with faults, or prompts without a match.
+        ConfigError: an L that the kept scores cannot give, or no such prompt.
+    """
+    prompts, problems = _prompts(options)
+    base, tuned = (
+        read_pickles(path, role, prompts, options.levels, options.skip)
+        if path.is_dir()
+        else read_table(path, role, options.levels, options.skip)
+        for role, path in zip(ROLES, (options.base, options.tuned), strict=True)
+    )
+    pairs, unmatched = match(base, tuned, options.skip)
+    left_out = [*problems, *base.skipped, *tuned.skipped, *unmatched]
+    _tell(left_out, console)
+    pairs = pairs[: options.limit]
+    if options.map_prompt is not None and all(s.scored.id != options.map_prompt for s, _ in pairs):
+        some = ", ".join(sample.scored.id for sample, _ in pairs[:3])
+        raise ConfigError(f"report.prompt={options.map_prompt}: no such id in these scores; e.g. {some}")
+    flat = [pair[side] for side in range(len(ROLES)) for pair in pairs]
+    records = [sample.scored for sample in flat]
+    possible = [L for L in LEVELS if all(record.L is None or record.L % L == 0 for record in records)]
+    found = examine(records, options.settings, all_settings(possible), options.permutations, options.seed)
+    measured = [measure_imported(sample, options.settings) for sample in flat]
+    samples = imported_table(measured, flat)
+    chosen = choose_prompts(samples, options.map_prompt, options.maps)
+    return Analysis(
+        findings=found.findings,
+        samples=samples,
+        tokens=tokens_table(measured),
+        profile=profile_table(measured),
+        maps=imported_maps(chosen, measured, flat, options.settings.L, options.map_b),
+        provenance=provenance(
+            models=_models(base, tuned),
+            data={
+                "name": " and ".join(dict.fromkeys(record.dataset for record in records)),
+                "n": len(pairs),
+                "hash": digest([[*sample.key, sample.prompt] for sample, _ in pairs]),
+                "skipped": [str(problem) for problem in left_out],
+            },
+            settings={**vars(options.settings), "picture_b": options.map_b},
+            scores={source.role: " and ".join(source.kinds) for source in (base, tuned)},
+        ),
+        tables={"sensitivity": found.sensitivity},
+    )
+
+
+def _prompts(options: ScoresOptions) -> tuple[list[Prompt], Sequence[Problem]]:
+    if options.prompts is None:
+        return [], ()
+    reader = _READERS.get(options.prompts.suffix, "tsv")
+    on_error = "skip" if options.skip else "raise"
+    found = read_prompts({"name": options.name, "reader": reader, "path": options.prompts, "on_error": on_error})
+    return [replace(prompt, dataset=_data_set(prompt, options)) for prompt in found.prompts], found.skipped
+
+
+def _data_set(prompt: Prompt, options: ScoresOptions) -> str:
+    if prompt.dataset != options.name:
+        return prompt.dataset
+    return next((name for start, name in options.datasets.items() if prompt.id.startswith(start)), options.name)
+
+
+def _models(base: Source, tuned: Source) -> dict[str, dict[str, str]]:
+    names = {
+        source.role: source.path.stem if source.path.is_file() else source.path.name for source in (base, tuned)
+    }
+    if names["base"] == names["tuned"]:
+        names = {source.role: f"{source.path.parent.name}/{names[source.role]}" for source in (base, tuned)}
+    return {
+        source.role: {"name": names[source.role], "source": str(source.path), "fingerprint": source.fingerprint}
+        for source in (base, tuned)
+    }
+
+
+def _tell(problems: Sequence[Problem], console: Console) -> None:
+    if problems:
+        console.print(f"[yellow]left out (data.on_error=skip): {len(problems)} problems[/]")
+        for problem in problems[:_TOLD]:
+            console.print(f"  {problem}", soft_wrap=True, markup=False, highlight=False)
+        if len(problems) > _TOLD:
+            console.print(f"  and {len(problems) - _TOLD} more, see data.skipped in findings.json", soft_wrap=True)

@@ -1,0 +1,166 @@
+"""Who runs when in a tuning: start, prompts, training, the tuned folder. No formula lives here."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger
+from rich.console import Console
+
+from shiftlens.errors import ConfigError
+from shiftlens.models.loading import LM, load_lm, load_tokenizer, shared_template
+from shiftlens.models.pair import Pair, find_pair
+from shiftlens.models.quiet import quiet_libraries
+from shiftlens.prompts.readers import PromptSet
+from shiftlens.results.provenance import provenance
+from shiftlens.run.runner import is_main_rank
+from shiftlens.tuning.checkpoints import where_to_resume
+from shiftlens.tuning.examples import Example, examples
+from shiftlens.tuning.fit import TuneRecord, fit
+from shiftlens.tuning.lora import plain_model
+from shiftlens.tuning.ranks import whole_weights
+from shiftlens.tuning.save import save_tuned
+from shiftlens.tuning.tune_options import TuneOptions
+
+STARTS = ("base", "tuned")
+DEFAULT_PAIR = "bundled"
+
+
+def tune(
+    pair: Pair,
+    start: str,
+    train: PromptSet,
+    held_out: PromptSet | None,
+    options: TuneOptions,
+    folder: Path,
+    trainer: Mapping[str, Any],
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+    console: Console | None = None,
+    ckpt_path: str | None = None,
+) -> TuneRecord:
+    """Tune one model of a pair and save it as ``folder/tuned``.
+
+    Args:
+        pair: the pair.
+        start: which of its models to start from, ``base`` or ``tuned``.
+        train: prompts with answers to learn from.
+        held_out: prompts with answers to measure on.
+        options: how.
+        folder: the run's folder.
+        trainer: arguments of the Lightning ``Trainer``.
+        callbacks: further callbacks; what their ``record()`` gives goes into ``record.json``.
+        loggers: where curves go.
+        console: where progress is told.
+        ckpt_path: ``None``, ``last`` or a checkpoint, see :func:`shiftlens.tuning.checkpoints.where_to_resume`.
+
+    Returns:
+        What came of it.
+
+    Raises:
+        ConfigError: settings that do not go together.
+        SourceError: the model cannot be loaded.
+        PromptError: prompts without an answer, or too long; all at once.
+    """
+    if start not in STARTS:
+        raise ConfigError(f"tune.start={start}: expected one of {', '.join(STARTS)}")
+    console = console or Console(quiet=True)
+    quiet_libraries()
+    resume = where_to_resume(ckpt_path, folder / "checkpoints")
+    lm = _load(pair, start, options)
+    context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
+    most = min((n for n in (options.max_tokens, context) if n is not None), default=None)
+
+    def encoded(prompts: PromptSet | None) -> list[Example]:
+        if prompts is None:
+            return []
+        return examples(prompts.prompts, lm.tokenizer, lm.template, most, prompts.where)
+
+    record = fit(
+        lm, encoded(train), encoded(held_out), options, folder, trainer, callbacks, loggers, console, resume
+    )
+    weights = whole_weights(lm.model) if record.ranks > 1 else None
+    if is_main_rank():
+        _conclude(callbacks, lm, record.kept)
+        told = _record(lm, pair, start, train, held_out, options, trainer, record, callbacks)
+        save_tuned(lm.model, lm.tokenizer, folder / "tuned", told, pair.role(start).source, weights)
+    return record
+
+
+def _conclude(callbacks: Sequence[Callback], lm: LM, kept: int) -> None:
+    """Have callbacks speak of the weights that are kept, where these are not the last ones."""
+    for callback in callbacks:
+        if callable(conclude := getattr(callback, "conclude", None)):
+            conclude(replace(lm, model=plain_model(lm.model)), kept)
+
+
+def _load(pair: Pair, start: str, options: TuneOptions) -> LM:
+    layers = find_pair(pair, [start])[start]
+    spec = pair.role(start)
+    if options.method == "full" and spec.dtype == "auto":
+        # Thousands of small steps need the last bits of the weights; trainer.precision makes products cheaper.
+        spec = replace(spec, dtype="float32")
+    return load_lm(spec, layers, shared_template(spec.template, load_tokenizer(layers)), pair.cache)
+
+
+def _record(
+    lm: LM,
+    pair: Pair,
+    start: str,
+    train: PromptSet,
+    held_out: PromptSet | None,
+    options: TuneOptions,
+    trainer: Mapping[str, Any],
+    record: TuneRecord,
+    callbacks: Sequence[Callback],
+) -> dict[str, Any]:
+    measured = {}
+    for callback in callbacks:
+        give = getattr(callback, "record", None)
+        if callable(give) and (found := give()):
+            measured[type(callback).__name__] = found
+    return provenance(
+        what=f"{options.method} tuning of {pair.name}:{start} on {train.where}",
+        command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        seed=options.seed,
+        start={**lm.identity.to_dict(), "template": lm.template},
+        settings={**options.to_dict(), "precision": str(trainer.get("precision") or "32-true")},
+        data={"train": train.where, "held_out": None if held_out is None else held_out.where},
+        result=record.to_dict(),
+        **({"measured": measured} if measured else {}),
+    )
+
+
+def next_command(
+    model: Mapping[str, Any], named: Mapping[str, Any], options: TuneOptions, start: str, to: Path
+) -> str:
+    """The command that compares the pair's base with what came of the tuning.
+
+    Args:
+        model: the ``model`` group that was used.
+        named: the group as its file has it, ``{}`` if it has none.
+        options: how it was tuned.
+        start: which of its models was tuned.
+        to: the tuned folder.
+
+    Example:
+        >>> named = {"name": "mine", "base": "a", "tuned": "b"}
+        >>> next_command({**named, "base": "my dir"}, named, TuneOptions(), "base", Path("out/tuned"))
+        "python analyze.py model=mine model.base='my dir' model.tuned=out/tuned"
+    """
+    words = ["python analyze.py"]
+    if named and model["name"] != DEFAULT_PAIR:
+        words.append(f"model={model['name']}")
+    on_top = start == "tuned" and options.method == "lora"  # an adapter lies on the tuned model
+    kept = ("base", "base_revision", "template", *(("tuned", "tuned_revision") if on_top else ()))
+    default = {"template": "auto"}
+    before, after = {**default, **named}, {**default, **model}
+    changed = {key: after[key] for key in kept if after.get(key) != before.get(key)}
+    changed["adapter" if on_top else "tuned"] = str(to)
+    return " ".join([*words, *(f"model.{key}={shlex.quote(str(value))}" for key, value in changed.items())])

@@ -1,0 +1,1 @@
+"""Statistical tests, intervals and corrections; they know numbers and groups only."""

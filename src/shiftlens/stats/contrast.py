@@ -1,0 +1,95 @@
+"""T1 and T2 as sets of records to compare, so that one code runs the test, the grid and every control."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from shiftlens.stats.permutation import (
+    PERMUTATIONS,
+    MaxT,
+    label_test,
+    paired_t,
+    sign_test,
+    standardised,
+    welch_t,
+)
+from shiftlens.stats.result import Comparison
+from shiftlens.stats.two_groups import independent, paired
+
+
+@dataclass(frozen=True)
+class Question:
+    """Which records are expected to score higher than which.
+
+    Args:
+        paired: T2 (one prompt under two models), else T1 (two groups of responses).
+        high: indices of the followed (T1) or tuned (T2) records.
+        low: indices of the unfollowed or base records; in T2 in the order of ``high``.
+        strata: data set of each record of ``high``, then of ``low``.
+    """
+
+    paired: bool
+    high: Int[np.ndarray, " _"]
+    low: Int[np.ndarray, " _"]
+    strata: tuple[str, ...]
+
+    @property
+    def used(self) -> Int[np.ndarray, " _"]:
+        """Indices of all records that take part, ``high`` first."""
+        return np.concatenate([self.high, self.low])
+
+    @property
+    def labels(self) -> Bool[np.ndarray, " _"]:
+        """For each of ``used`` whether it is in ``high``."""
+        return np.arange(len(self.used)) < len(self.high)
+
+    @property
+    def size(self) -> str:
+        """How much takes part, in words."""
+        if self.paired:
+            return f"{len(self.high)} prompts"
+        return f"{len(self.high)} + {len(self.low)} responses"
+
+    def where(self, keep: Bool[np.ndarray, " records"]) -> Question:
+        """The question on fewer records; a pair stays only whole."""
+        if self.paired:
+            pairs = keep[self.high] & keep[self.low]
+            stays = np.concatenate([pairs, pairs])
+        else:
+            stays = keep[self.used]
+        high, low = np.split(stays, [len(self.high)])
+        strata = tuple(name for name, stay in zip(self.strata, stays, strict=True) if stay)
+        return replace(self, high=self.high[high], low=self.low[low], strata=strata)
+
+    def compare(self, values: Float[np.ndarray, " records"]) -> Comparison:
+        """Welch's t (T1) or paired t (T2), one-sided, with Hedges g and without an interval.
+
+        Args:
+            values: [records] one number per record.
+        """
+        test = paired if self.paired else independent
+        return test(values[self.high], values[self.low], resamples=0)
+
+    def t(self, values: Float[np.ndarray, "cells records"]) -> Float[np.ndarray, " cells"]:
+        """[cells] the same t for many measures at once; 0 where one does not vary."""
+        if self.paired:
+            differences = values[:, self.high] - values[:, self.low]
+            return paired_t(differences, np.ones((1, len(self.high))))[0][:, 0]
+        return welch_t(standardised(values[:, self.used]), self.labels.astype(float)[None])[0][:, 0]
+
+    def permute(
+        self, scores: Float[np.ndarray, "cells records"], permutations: int = PERMUTATIONS, seed: int = 0
+    ) -> MaxT:
+        """The permutation test under every setting of a grid.
+
+        Args:
+            scores: [cells, records] instruction scores.
+            permutations: number of relabellings.
+            seed: of the relabellings.
+        """
+        if self.paired:
+            return sign_test(scores[:, self.high] - scores[:, self.low], permutations, seed)
+        return label_test(scores[:, self.used], self.labels, np.array(self.strata, str), permutations, seed)
