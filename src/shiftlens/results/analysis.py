@@ -1,4 +1,4 @@
-"""The result of one run, as plain data: what the report, the loggers and the tables render."""
+"""The result of one run as plain data: what page, loggers, tables and terminal loop over."""
 
 from __future__ import annotations
 
@@ -6,78 +6,77 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Float, UInt8
 
 from shiftlens.results.finding import Finding
-
-REGIONS = ("instruction", "context", "other", "template", "response")
-
-
-@dataclass(frozen=True)
-class SaliencyMap:
-    """Scores of one prompt under one model, for the picture of it (paper, figure 1).
-
-    Args:
-        prompt_id: the prompt.
-        role: ``base`` or ``tuned``.
-        prompt_tokens: [prompt] tokens as text; the response tokens follow where they are sources too.
-        response_tokens: [response] tokens as text.
-        regions: [prompt] region of each prompt token, one of :data:`REGIONS`.
-        score: [prompt, response] sparse score S, 0..L.
-        density: [prompt] importance density, largest is 1.
-        instruction_score: the sample's instruction score.
-        response: the whole response as text.
-        followed: whether the response follows the instruction; ``None`` if not known.
-    """
-
-    prompt_id: str
-    role: str
-    prompt_tokens: Sequence[str]
-    response_tokens: Sequence[str]
-    regions: Sequence[str]
-    score: UInt8[np.ndarray, "prompt response"]
-    density: Float[np.ndarray, " prompt"]
-    instruction_score: float
-    response: str
-    followed: bool | None
+from shiftlens.results.section import Section
 
 
 @dataclass(frozen=True)
-class Section:
-    """What one further view of a pair found.
+class Subject:
+    """One of the two models compared, as the page's head names it.
 
     Args:
-        findings: its tests.
-        tables: its tables, by name.
+        label: ``base`` or ``before``; ``tuned`` or ``after``.
+        name: Short name.
+        source: Where it came from.
     """
 
-    findings: Sequence[Finding]
-    tables: Mapping[str, pd.DataFrame]
+    label: str
+    name: str
+    source: str
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything one run found.
+    """Everything that one run found.
 
     Args:
-        findings: the tests.
-        samples: one row per role and prompt: ``role, text, id, dataset, instruction_score, followed, rating,
-            n_prompt, n_instruction, n_context, n_response, density_instruction, density_context,
-            density_other, finished, prompt, response``. ``text`` is whose response it is: ``base``, ``tuned`` or
-            ``given``. ``followed`` is nullable boolean; a region without tokens has density NaN.
-        tokens: one row per role, prompt and prompt token: ``role, id, position, token, region, density``.
-        profile: mean density over relative prompt position: ``role, dataset, bin (0..9), mean, std, n``.
-        maps: saliency maps, base and tuned of the same prompts side by side, the chosen prompt first.
-        provenance: what produced it: versions, git commit, models with fingerprints, settings, date.
-        tables: tables of further views, by name.
+        sections: Sections in the order in which their findings are told.
+        provenance: What produced the result: versions, git commit, models with fingerprints, settings, date.
+        eyebrow: Kind of the report, above its title.
+        title: Title of the page.
+        subjects: The two models compared.
+        record: Further parts of ``findings.json``, by key.
+
+    Raises:
+        ValueError: Two sections have a table or a figure of one name.
+
+    Example:
+        >>> Analysis([Section(tables={"a": pd.DataFrame()}), Section(tables={"a": pd.DataFrame()})], {})
+        Traceback (most recent call last):
+        ValueError: two sections have a table named 'a'; names of tables and figures must be unique in a run
     """
 
-    findings: Sequence[Finding]
-    samples: pd.DataFrame
-    tokens: pd.DataFrame
-    profile: pd.DataFrame
-    maps: Sequence[SaliencyMap]
+    sections: Sequence[Section]
     provenance: Mapping[str, Any]
-    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    eyebrow: str = "ShiftLens report"
+    title: str = ""
+    subjects: Sequence[Subject] = ()
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, names in (
+            ("table", [name for section in self.sections for name in section.tables]),
+            ("figure", [name for section in self.sections for name in section.figures]),
+        ):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(
+                    f"two sections have a {kind} named {twice!r}; names of tables and figures must be unique in a run"
+                )
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The findings of all sections."""
+        return [finding for section in self.sections for finding in section.findings]
+
+    @property
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables of all sections, by name."""
+        return {name: table for section in self.sections for name, table in section.tables.items()}
+
+    @property
+    def page_order(self) -> list[Section]:
+        """Sections with a title, by rank."""
+        return sorted((section for section in self.sections if section.title), key=lambda section: section.rank)

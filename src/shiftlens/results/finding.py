@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+ALPHA = 0.05
+"""Significance level of every test."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -23,13 +26,16 @@ class Control:
     """A rival explanation of a finding, put to the test.
 
     Args:
-        name: stable name, e.g. ``random mask``.
-        asks: what is asked, in plain words.
-        statistic: the test statistic, ``None`` if not testable.
-        p: its p-value, one-sided.
-        effect: effect size, in the units of the finding.
-        survives: whether the finding stands against it; ``None`` if not testable.
-        note: what it was computed on, or why it could not be.
+        name: Stable name, e.g. ``random mask``.
+        asks: What is asked, in plain words.
+        statistic: Test statistic, ``None`` if not testable.
+        p: Its p-value, one-sided.
+        effect: Effect size, in the units of the finding.
+        survives: Whether the finding stands against it; ``None`` if not testable.
+        note: What it was computed on.
+        why_not: Why it could not be tested; ``""`` if it was.
+        specific: Whether it asks if the effect is about instruction words at all. A finding with rivals needs
+            at least one such control that could be tested to be *supported*.
     """
 
     name: str
@@ -39,6 +45,8 @@ class Control:
     effect: float | None
     survives: bool | None
     note: str = ""
+    why_not: str = ""
+    specific: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,25 +54,33 @@ class Finding:
     """One statistical result.
 
     Args:
-        name: stable name, ``view/comparison``, e.g. ``density/base_vs_tuned``.
-        view: the explanation it rests on: ``density``, ``concepts`` or ``pairs``.
-        data: the data set tested.
-        role: whose scores: ``base``, ``tuned`` or ``both``.
-        question: what is asked, in plain words.
-        null: the null hypothesis, in plain words.
-        test: the test and its sidedness.
-        n: number of samples that entered the test.
-        groups: name of the group -> its :class:`Group`.
-        effect: effect size, ``None`` if not testable.
-        effect_name: what ``effect`` measures, e.g. ``Hedges g``.
-        ci: 95 % bootstrap interval of ``effect``.
+        name: Stable name, ``view/comparison``, e.g. ``density/base_vs_tuned``. Nothing is read off it.
+        view: Analysis that asked: ``density``, ``concepts``, ``pairs``, ``tokens``, ``faithfulness``, ``tuning``,
+            or the name of one of yours.
+        data: Data set tested.
+        role: Whose scores: ``base``, ``tuned`` or ``both``.
+        question: What is asked, in plain words.
+        null: Null hypothesis, in plain words.
+        test: The test and its sidedness.
+        n: Number of samples that entered the test.
+        groups: Name of each group and its :class:`Group`.
+        effect: Effect size, ``None`` if not testable.
+        effect_name: What ``effect`` measures, e.g. ``Hedges g``.
+        ci: 95 % interval of ``effect``.
         p: p-value of ``test``, ``None`` if not testable.
-        statistic: the test statistic.
-        p_others: p-values of companion tests, by name of the test.
-        note: what was left out and why, or why it is not testable.
-        p_corrected: p-value corrected for every setting and data set looked at, ``None`` if nothing was corrected.
-        verdict: what all of it amounts to, by the rule of :mod:`shiftlens.results.verdict`.
-        controls: rival explanations and how the finding stands against each.
+        statistic: Test statistic.
+        p_others: p-values of companion tests, by name of the test; for the eye, nothing is decided by them.
+        note: What was left out and why.
+        p_corrected: p-value corrected for everything in ``corrected_over``; ``None`` if nothing was corrected.
+        verdict: What all of it amounts to, by the rule of :func:`shiftlens.results.verdict.judge`.
+        controls: Rival explanations and how the finding stands against each.
+        why_not: Why the question could not be tested; ``""`` if it could.
+        measure: What a sentence calls the quantity compared, e.g. ``instruction score``.
+        unit: ``"%"`` where the groups hold shares that a sentence gives in percent, else ``""``.
+        expected: Group that a one-sided test expects to be higher; ``None`` for a two-sided test.
+        corrected_over: What ``p_corrected`` accounts for, e.g. ``("L", "b", "p", "data")``.
+        headline: Whether the finding answers for its whole analysis; the others are details. A matter of the
+            question asked, never of the answer.
     """
 
     name: str
@@ -86,11 +102,38 @@ class Finding:
     p_corrected: float | None = None
     verdict: str = ""
     controls: tuple[Control, ...] = ()
+    why_not: str = ""
+    measure: str = ""
+    unit: str = ""
+    expected: str | None = None
+    corrected_over: tuple[str, ...] = ()
+    headline: bool = True
 
     @property
     def testable(self) -> bool:
         """Whether the test could be computed at all."""
         return self.p is not None
+
+    @property
+    def p_decisive(self) -> float | None:
+        """The p-value that decides: the corrected one where there is one, else the plain one."""
+        return self.p if self.p_corrected is None else self.p_corrected
+
+    @property
+    def stands(self) -> bool:
+        """Whether the null hypothesis is rejected: the one rule behind verdict, sentence, page, terminal and loggers.
+
+        The decisive p-value is at most 0.05 and, in a one-sided test, the effect lies on the side that was tested.
+
+        Example:
+            >>> made = Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, 0.5, "g", None, 0.02, p_corrected=0.31)
+            >>> made.stands, dataclasses.replace(made, p_corrected=0.05).stands
+            (False, True)
+        """
+        p = self.p_decisive
+        if p is None or p > ALPHA:
+            return False
+        return self.expected is None or (self.effect is not None and self.effect > 0)
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as plain JSON values; numbers that are not finite become ``None``.

@@ -1,12 +1,14 @@
-"""What a finding amounts to, after the correction for selection and against its rivals, where it has any."""
+"""The rule that turns a finding and its rivals into a verdict."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from shiftlens.analyses.density.specificity import SPECIFICITY
-from shiftlens.results.finding import Finding
-from shiftlens.stats.result import ALPHA
+from shiftlens.results.finding import Control, Finding
+
+EVIDENCE_VERSION = 2
+"""Version of the rules and of the list of controls, see the changelog in ``docs/evidence.md``."""
 
 SUPPORTED = "supported"
 NOT_SPECIFIC = "supported but not specific"
@@ -14,48 +16,38 @@ NOT_SUPPORTED = "not supported"
 NOT_TESTABLE = "not testable"
 
 
-def verdict(finding: Finding) -> str:
-    """The verdict on a finding.
+def judge(finding: Finding, rivals: Sequence[Control] = ()) -> Finding:
+    """Give a finding its rivals and its verdict.
 
     - *not testable*: there is no p-value.
-    - *not supported*: the corrected p-value (the plain one, if nothing was corrected) is above 0.05, or the effect
-      is not above 0.
-    - *supported*: neither, every control that could be tested is survived, and at least one of the two
-      specificity controls could be tested.
-    - *supported but not specific*: everything else. The difference is there, but a rival explains it, or
-      nothing shows that instruction words make it.
+    - *not supported*: the finding does not stand, see :attr:`~shiftlens.results.finding.Finding.stands`.
+    - *supported*: it stands and has no rivals; or it survives every rival that could be tested, and at least
+      one of those asks whether the effect is about instruction words (``Control.specific``).
+    - *supported but not specific*: it stands, but a rival explains it, or no specific rival could be tested.
 
     Args:
-        finding: with its corrected p-value and controls.
+        finding: The finding with its corrected p-value.
+        rivals: Its controls; they replace those it has.
+
+    Returns:
+        The finding with ``controls`` and ``verdict``.
 
     Example:
-        >>> f = Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, 0.5, "Hedges g", None, 0.01)
-        >>> verdict(f)
+        >>> found = Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, 0.5, "Hedges g", None, 0.01)
+        >>> judge(found).verdict
+        'supported'
+        >>> judge(found, [Control("length", "?", 1.0, 0.2, 0.1, survives=False)]).verdict
         'supported but not specific'
     """
-    if finding.p is None or finding.effect is None:
+    return replace(finding, controls=tuple(rivals), verdict=_verdict(finding, rivals))
+
+
+def _verdict(finding: Finding, rivals: Sequence[Control]) -> str:
+    if not finding.testable:
         return NOT_TESTABLE
-    p = finding.p if finding.p_corrected is None else finding.p_corrected
-    if p > ALPHA or finding.effect <= 0:
+    if not finding.stands:
         return NOT_SUPPORTED
-    tested = [control for control in finding.controls if control.survives is not None]
-    specific = any(control.name in SPECIFICITY for control in tested)
-    return SUPPORTED if specific and all(control.survives for control in tested) else NOT_SPECIFIC
-
-
-def two_sided(finding: Finding) -> Finding:
-    """A finding with the verdict on a question that has no rivals to stand against.
-
-    *not testable* without p; *supported* where p, corrected where it was, is at most 0.05, in a two-sided test
-    whichever way the effect goes; else *not supported*.
-
-    Args:
-        finding: with its corrected p-value.
-
-    Example:
-        >>> two_sided(Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, -0.5, "g", None, 0.01)).verdict
-        'supported'
-    """
-    p = finding.p if finding.p_corrected is None else finding.p_corrected
-    word = NOT_TESTABLE if p is None else SUPPORTED if p <= ALPHA else NOT_SUPPORTED
-    return replace(finding, verdict=word)
+    tested = [rival for rival in rivals if rival.survives is not None]
+    survives = all(rival.survives for rival in tested)
+    specific = any(rival.specific for rival in tested)
+    return SUPPORTED if not rivals or (survives and specific) else NOT_SPECIFIC

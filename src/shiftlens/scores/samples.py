@@ -71,7 +71,17 @@ def measure(role: str, encoded: Encoded, row: Row, settings: Settings, text: str
 
 
 def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
-    """One row per role and prompt; columns as in :class:`shiftlens.results.analysis.Analysis`."""
+    """The table ``samples``, one row per role and prompt.
+
+    Columns: ``role, text, id, dataset, instruction_score, followed, rating``, numbers of tokens ``n_prompt,
+    n_instruction, n_context, n_other, n_template, n_cut, n_response``, densities ``density_instruction,
+    density_context, density_other, density_response``, and ``engine, finished, prompt, response``. ``text`` is whose
+    response it is: ``base``, ``tuned`` or ``given``. ``followed`` is nullable boolean; a region without tokens has
+    density NaN.
+
+    Args:
+        measured: Samples with their scores.
+    """
     table = pd.DataFrame([_sample(m) for m in measured])
     table["followed"] = followed_or_rated(table["followed"].astype("boolean"), table["rating"].astype("Int64"))
     return table

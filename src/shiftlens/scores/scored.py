@@ -105,7 +105,7 @@ def scored(measured: Sequence[Measured], samples: pd.DataFrame) -> list[Scored]:
 
     Args:
         measured: samples with their ledger rows.
-        samples: as in :class:`shiftlens.results.analysis.Analysis`; tells which responses follow.
+        samples: see :func:`shiftlens.scores.samples.samples_table`; tells which responses follow.
     """
     followed = samples.set_index(["role", "dataset", "id"])["followed"]
     records = []

@@ -10,17 +10,30 @@ from statsmodels.stats.multitest import multipletests
 from shiftlens.results.finding import Finding
 
 
-def holm(findings: Sequence[Finding]) -> list[Finding]:
-    """Findings with p corrected over all of them that could be tested.
+def holm(findings: Sequence[Finding], over: str) -> list[Finding]:
+    """Correct the decisive p-values of findings for being several (family-wise).
 
-    Source: Holm 1979, as in statsmodels.
+    Args:
+        findings: Findings of one family; those that could not be tested take no part.
+        over: What the findings differ in, e.g. ``quarters of the depth``; noted in ``corrected_over`` where at least
+            two were tested.
+
+    Returns:
+        The same findings, in order, with ``p_corrected``.
+
+    Source:
+        Holm 1979, as in statsmodels.
 
     Example:
         >>> def finding(p):
         ...     return Finding("x", "x", "d", "both", "?", "0", "t", 1, {}, None, "g", None, p)
-        >>> [f.p_corrected for f in holm([finding(0.01), finding(None), finding(0.04)])]
+        >>> [f.p_corrected for f in holm([finding(0.01), finding(None), finding(0.04)], "prompts")]
         [0.02, None, 0.04]
     """
-    tested = [finding.p for finding in findings if finding.p is not None]
+    tested = [finding.p_decisive for finding in findings if finding.testable]
     corrected = iter(multipletests(tested, method="holm")[1].tolist() if tested else [])
-    return [f if f.p is None else replace(f, p_corrected=next(corrected)) for f in findings]
+    noted = (over,) if len(tested) > 1 else ()
+    return [
+        replace(f, p_corrected=next(corrected), corrected_over=(*f.corrected_over, *noted)) if f.testable else f
+        for f in findings
+    ]

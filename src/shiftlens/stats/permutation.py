@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy import special
 
-from shiftlens.stats.result import ALPHA
+from shiftlens.results.finding import ALPHA
 from shiftlens.stats.two_groups import varies
 
 PERMUTATIONS = 5000

@@ -1,4 +1,4 @@
-"""The numbers of one comparison, and what is made of them: a finding, or a control of one."""
+"""Result of one statistical test, and its conversion to a finding or a control."""
 
 from __future__ import annotations
 
@@ -8,61 +8,79 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from shiftlens.results.finding import Control, Finding, Group
+from shiftlens.results.finding import ALPHA, Control, Finding, Group
 
-ALPHA = 0.05
-"""Every p-value here is held against this level."""
 Values = Float[np.ndarray, "_"]  # groups may differ in size
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Numbers of a :class:`~shiftlens.results.finding.Finding`; all ``None`` where not testable."""
+    """Numbers of one statistical test; all ``None`` where it could not be computed.
+
+    Args:
+        p: p-value.
+        statistic: Test statistic.
+        effect: Effect size.
+        ci: 95 % interval of the effect.
+        p_others: p-values of companion tests, by name of the test.
+        why_not: Why there are no numbers; ``""`` if there are.
+    """
 
     p: float | None = None
     statistic: float | None = None
     effect: float | None = None
     ci: tuple[float, float] | None = None
-    p_others: dict[str, float] = field(default_factory=dict)
+    p_others: Mapping[str, float] = field(default_factory=dict)
     why_not: str = ""
 
     def finding(
         self,
         *,
         name: str,
+        view: str,
         data: str,
         role: str,
         question: str,
         null: str,
         test: str,
+        measure: str,
         groups: Mapping[str, Values],
         n: int,
         effect_name: str = "Hedges g",
         notes: Sequence[str] = (),
+        expected: str | None = None,
+        unit: str = "",
+        headline: bool = True,
     ) -> Finding:
-        """These numbers as a finding; the view is the first part of the name, and what is not testable says why.
+        """These numbers as a finding.
 
         Args:
-            name: ``view/comparison``.
-            data: the data set tested.
-            role: whose scores: ``base``, ``tuned`` or ``both``.
-            question: what is asked, in plain words.
-            null: the null hypothesis, in plain words.
-            test: the test and its sidedness.
-            groups: name of the group -> [samples] its numbers.
-            n: number of samples that entered the test.
-            effect_name: what the effect measures.
-            notes: what was left out and why; empty ones are dropped.
+            name: Stable name, ``view/comparison``.
+            view: Analysis that asked.
+            data: Data set tested.
+            role: Whose scores: ``base``, ``tuned`` or ``both``.
+            question: What is asked, in plain words.
+            null: Null hypothesis, in plain words.
+            test: The test and its sidedness.
+            measure: What a sentence calls the quantity compared.
+            groups: Name of each group and its numbers, [samples].
+            n: Number of samples that entered the test.
+            effect_name: What the effect measures.
+            notes: What was left out and why; empty ones are dropped.
+            expected: Group that a one-sided test expects to be higher; ``None`` for a two-sided test.
+            unit: ``"%"`` where the groups hold shares.
+            headline: Whether the finding answers for its whole analysis.
 
         Example:
             >>> asked = {"data": "d", "role": "both", "question": "?", "null": "0", "test": "t", "n": 1}
-            >>> found = Comparison(why_not="one prompt").finding(name="x/y", groups={"a": np.ones(1)}, **asked)
-            >>> found.view, found.groups["a"].mean, found.p, found.note
-            ('x', 1.0, None, 'not testable: one prompt')
+            >>> asked |= {"measure": "score", "view": "x"}
+            >>> made = Comparison(why_not="one prompt").finding(name="x/y", groups={"a": np.ones(1)}, **asked)
+            >>> made.groups["a"].mean, made.p, made.why_not
+            (1.0, None, 'one prompt')
         """
         return Finding(
             name=name,
-            view=name.split("/")[0],
+            view=view,
             data=data,
             role=role,
             question=question,
@@ -76,17 +94,25 @@ class Comparison:
             p=self.p,
             statistic=self.statistic,
             p_others=self.p_others,
-            note=self._note(notes),
+            note="; ".join(note for note in notes if note),
+            why_not=self.why_not,
+            measure=measure,
+            unit=unit,
+            expected=expected,
+            headline=headline,
         )
 
-    def control(self, name: str, asks: str, note: str = "") -> Control:
-        """These numbers as a control, survived where ``p <= 0.05``."""
-        survives = None if self.p is None else self.p <= ALPHA
-        return Control(name, asks, self.statistic, self.p, self.effect, survives, self._note([note]))
+    def control(self, name: str, asks: str, note: str = "", specific: bool = False) -> Control:
+        """These numbers as a control, survived where ``p <= 0.05``.
 
-    def _note(self, notes: Sequence[str]) -> str:
-        why_not = f"not testable: {self.why_not}" if self.why_not else ""
-        return "; ".join(part for part in (why_not, *notes) if part)
+        Args:
+            name: Stable name of the control.
+            asks: What is asked, in plain words.
+            note: What it was computed on.
+            specific: Whether it asks if the effect is about instruction words at all.
+        """
+        survives = None if self.p is None else self.p <= ALPHA
+        return Control(name, asks, self.statistic, self.p, self.effect, survives, note, self.why_not, specific)
 
 
 def group(values: Values) -> Group:

@@ -1,4 +1,4 @@
-"""T1 and T2 as a reviewer wants them: per data set and pooled, corrected for the search, beside their controls."""
+"""T1 and T2 per data set and pooled, corrected for the search over settings, beside their controls."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
-
-from shiftlens.analyses.density.controls import run_controls
+from shiftlens.analyses.density.controls import ControlTest, run_controls
 from shiftlens.analyses.density.grid import Grid, all_settings, grid
 from shiftlens.analyses.density.questions import followed_question, tuning_question
 from shiftlens.analyses.density.t1_t2 import base_vs_tuned, followed_vs_unfollowed
-from shiftlens.results.finding import Finding
-from shiftlens.results.verdict import verdict
+from shiftlens.results.finding import ALPHA, Finding
+from shiftlens.results.verdict import judge
 from shiftlens.scores.densities import densities
 from shiftlens.scores.scored import Scored
 from shiftlens.scores.settings import Settings
 from shiftlens.stats.permutation import PERMUTATIONS, MaxT
-from shiftlens.stats.result import ALPHA
+from shiftlens.stats.multiple_testing import holm
 
 POOLED = "pooled"
 
@@ -46,6 +44,7 @@ def examine(
     settings: Sequence[Settings] | None = None,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
+    controls: Sequence[ControlTest] = (),
 ) -> Examination:
     """All of T1 and T2 from raw importance or kept scores.
 
@@ -55,7 +54,8 @@ def examine(
         settings: the grid to correct for; by default :func:`~shiftlens.analyses.density.grid.all_settings`. The
             headline is added if it is not in it.
         permutations: relabellings of each permutation test.
-        seed: of bootstrap, relabellings and random masks.
+        seed: Random seed of bootstrap intervals, relabellings and random masks.
+        controls: Controls beyond :data:`shiftlens.analyses.density.controls.CONTROLS`.
 
     Returns:
         Findings with ``p_corrected`` (max-T over the grid, then Holm over data sets; pooled: max-T alone),
@@ -84,10 +84,10 @@ def examine(
             here = question.where(inside)
             finding, result = ask(table[inside]), here.permute(scores.scores, permutations, seed)
             place = scores.settings.index(setting)
-            rivals = run_controls(here, sample, seed) if finding.testable else ()
+            rivals = run_controls(here, sample, seed, controls) if finding.testable else ()
             findings.append(replace(_corrected(finding, result, place), controls=rivals))
             tables.append(_sensitivity(finding, scores, result))
-    judged = [replace(finding, verdict=verdict(finding)) for finding in _over_data_sets(findings)]
+    judged = [judge(finding, finding.controls) for finding in _over_data_sets(findings)]
     return Examination(judged, pd.concat(tables, ignore_index=True), scores)
 
 
@@ -107,6 +107,7 @@ def _corrected(finding: Finding, result: MaxT, place: int) -> Finding:
     return replace(
         finding,
         p_corrected=float(result.p_corrected[place]),
+        corrected_over=("L", "b", "p"),
         p_others={**finding.p_others, **beside},
         note="; ".join(part for part in (finding.note, selection) if part),
     )
@@ -119,10 +120,8 @@ def _over_data_sets(findings: Sequence[Finding]) -> list[Finding]:
         family = [
             i for i, f in enumerate(findings) if f.name == name and f.data != POOLED and f.p_corrected is not None
         ]
-        if family:
-            stepped = multipletests([findings[i].p_corrected for i in family], method="holm")[1]
-            for i, p in zip(family, stepped, strict=True):
-                corrected[i] = replace(findings[i], p_corrected=float(p))
+        for i, finding in zip(family, holm([findings[i] for i in family], "data"), strict=True):
+            corrected[i] = finding
     return corrected
 
 

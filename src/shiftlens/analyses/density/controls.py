@@ -1,12 +1,13 @@
 """Rival explanations of T1 and T2, each put to the same test as the headline.
 
-A control asks one thing and gives one row. All are one-sided, and by one rule the headline survives where
-p <= 0.05. Two of them ask whether *instruction words* make the effect (specificity), one whether the
-instruction or the context gained, three whether it hangs on the form of the score, two whether response or
-prompt length explains it.
+Each control asks one thing. All are one-sided, and the headline survives a control where its p <= 0.05. Two ask
+whether *instruction words* make the effect (specificity), one whether the instruction or the context gained, three
+whether the effect depends on the form of the score, two whether response or prompt length explains it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Int
@@ -18,28 +19,11 @@ from shiftlens.scores.following import MIN_RESPONSE_TOKENS
 from shiftlens.stats.contrast import Question
 from shiftlens.stats.regression import adjusted
 
-
-def run_controls(question: Question, sample: Densities, seed: int = 0) -> tuple[Control, ...]:
-    """Every control of one question.
-
-    Args:
-        question: T1 or T2 on some of the records.
-        sample: densities at the headline's setting.
-        seed: of the random masks.
-    """
-    return (
-        random_mask(question, sample, seed),
-        other_tokens(question, sample),
-        context_tokens(question, sample),
-        no_division(question, sample),
-        mean(question, sample),
-        share(question, sample),
-        equal_length(question, sample),
-        covariates(question, sample),
-    )
+ControlTest = Callable[[Question, Densities, int], Control]
+"""A rival explanation: question, densities at the headline's setting and random seed -> its :class:`Control`."""
 
 
-def no_division(question: Question, sample: Densities) -> Control:
+def no_division(question: Question, sample: Densities, seed: int = 0) -> Control:
     """Without the division by the prompt's largest density.
 
     Undivided densities grow with the number of response tokens; the note has the effect at equal length as well.
@@ -54,19 +38,19 @@ def no_division(question: Question, sample: Densities) -> Control:
     )
 
 
-def mean(question: Question, sample: Densities) -> Control:
+def mean(question: Question, sample: Densities, seed: int = 0) -> Control:
     """The mean in place of the sum over the logarithm of their number."""
     asks = "Is the effect there in the mean density of the instruction tokens?"
     return question.compare(sample.instruction_mean).control("mean", asks)
 
 
-def share(question: Question, sample: Densities) -> Control:
+def share(question: Question, sample: Densities, seed: int = 0) -> Control:
     """The instruction's part of all density in the prompt."""
     asks = "Is the effect there in the instruction's share of all density in the prompt?"
     return question.compare(sample.instruction_share).control("share", asks)
 
 
-def equal_length(question: Question, sample: Densities) -> Control:
+def equal_length(question: Question, sample: Densities, seed: int = 0) -> Control:
     """The same number of response tokens on both sides: density counts response tokens.
 
     T2: of each prompt the first K tokens of both responses, K the length of the shorter. T1: of every response
@@ -94,7 +78,7 @@ def _equally_long(question: Question, sample: Densities) -> tuple[Question, Int[
     return question.where(count >= MIN_RESPONSE_TOKENS), count, size
 
 
-def covariates(question: Question, sample: Densities) -> Control:
+def covariates(question: Question, sample: Densities, seed: int = 0) -> Control:
     """Least squares with the lengths of instruction, prompt and response as covariates."""
     sizes = [(r.instruction.sum(), len(r.instruction), r.n_response) for r in sample.records]
     result = adjusted(question, sample.headline, np.log1p(np.array(sizes, float).reshape(-1, 3)))
@@ -103,3 +87,30 @@ def covariates(question: Question, sample: Densities) -> Control:
         "Is the effect there at equal lengths of instruction, prompt and response?",
         f"least squares on logarithms, HC3 errors; {question.size}",
     )
+
+
+CONTROLS: tuple[ControlTest, ...] = (
+    random_mask,
+    other_tokens,
+    context_tokens,
+    no_division,
+    mean,
+    share,
+    equal_length,
+    covariates,
+)
+"""The controls of every run; a change of this list changes verdicts and raises ``EVIDENCE_VERSION``."""
+
+
+def run_controls(
+    question: Question, sample: Densities, seed: int = 0, further: Sequence[ControlTest] = ()
+) -> tuple[Control, ...]:
+    """Put every rival explanation of one question to the test.
+
+    Args:
+        question: T1 or T2 on some of the records.
+        sample: Densities at the headline's setting.
+        seed: Random seed of the controls that draw.
+        further: Controls beyond :data:`CONTROLS`.
+    """
+    return tuple(control(question, sample, seed) for control in (*CONTROLS, *further))

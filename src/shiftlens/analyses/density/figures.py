@@ -1,4 +1,4 @@
-"""Plotly figures of an analysis: pure functions, no statistics beyond mean and its interval for drawing.
+"""Plotly figures of scores and densities: by region, by position, and the map of one prompt.
 
 Figures are built from lists, never arrays: plotly encodes arrays as base64, which the plotly.js of some
 viewers (Weights & Biases among them) cannot read and draws as an empty chart.
@@ -6,7 +6,6 @@ viewers (Weights & Biases among them) cannot read and draws as an empty chart.
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Sequence
 
@@ -15,35 +14,30 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from shiftlens.analyses.density.maps import SaliencyMap
 from shiftlens.models.roles import ROLES
-from shiftlens.results.analysis import Analysis, SaliencyMap
-
-COLORS = {"base": "#5b7a99", "tuned": "#d1693c"}
-"""Colour of each role in every figure; told apart with any common colour blindness."""
+from shiftlens.results.look import COLORS, INK, PAPER, Z95, label
 
 _REGIONS = ("instruction", "context", "other")
-_Z95 = 1.96
 
 
-def density_by_region(analysis: Analysis) -> go.Figure:
+def density_by_region(samples: pd.DataFrame) -> go.Figure:
     """Mean importance density by prompt region, base beside tuned, one panel per data set.
 
     Whiskers are mean +- 1.96 standard errors over the prompts that have tokens in the region.
 
     Args:
-        analysis: the run; uses ``samples``.
+        samples: Table ``samples``: ``role, dataset`` and a column ``density_REGION`` for each region.
 
     Returns:
         The figure; without samples it has no traces.
 
     Example:
-        >>> from shiftlens.results.analysis import Analysis
         >>> s = pd.DataFrame({"role": ["base"] * 2, "dataset": "d", "density_instruction": [0.2, 0.4]})
-        >>> fig = density_by_region(Analysis([], s, pd.DataFrame(), pd.DataFrame(), [], {}))
+        >>> fig = density_by_region(s)
         >>> round(fig.data[0].y[0], 3)
         0.3
     """
-    samples = analysis.samples
     datasets = list(samples["dataset"].unique()) if len(samples) else []
     fig = _panels(datasets)
     for panel, dataset in enumerate(datasets, start=1):
@@ -54,11 +48,11 @@ def density_by_region(analysis: Analysis) -> go.Figure:
             fig.add_bar(
                 x=columns,
                 y=[float(value.mean()) if len(value) else None for value in values],
-                error_y={"type": "data", "array": [_half_width(value) for value in values], "thickness": 1.2},
+                error_y={"type": "data", "array": [_half_width(value) for value in values], "thickness": 1.2, "color": INK},
                 text=[f"n={len(value)}" if len(value) else "" for value in values],
                 textposition="inside",
                 insidetextanchor="start",
-                textfont={"color": "white"},
+                textfont={"color": PAPER},
                 textangle=0,
                 hovertemplate="%{x}<br>mean %{y:.3f} ± %{error_y.array:.3f}<br>%{text}",
                 name=role,
@@ -69,29 +63,28 @@ def density_by_region(analysis: Analysis) -> go.Figure:
                 col=panel,
             )
     fig.update_layout(barmode="group", bargap=0.3)
+    fig.update_xaxes(showgrid=False)
     return _finish(fig, "mean importance density")
 
 
-def position_profile(analysis: Analysis) -> go.Figure:
+def position_profile(profile: pd.DataFrame) -> go.Figure:
     """Mean density over relative prompt position, one line per role (paper, "lost in the middle").
 
     Bands are mean +- 1.96 standard errors.
 
     Args:
-        analysis: the run; uses ``profile``.
+        profile: Table ``profile``: ``role, dataset, bin (0..9), mean, std, n``.
 
     Returns:
         The figure; without a profile it has no traces.
 
     Example:
-        >>> from shiftlens.results.analysis import Analysis
         >>> p = pd.DataFrame({"role": "tuned", "dataset": "d", "bin": [0, 1], "mean": [0.5, 0.1],
         ...                   "std": [0.0, 0.0], "n": [3, 3]})
-        >>> fig = position_profile(Analysis([], pd.DataFrame(), pd.DataFrame(), p, [], {}))
+        >>> fig = position_profile(p)
         >>> [trace.name for trace in fig.data], fig.data[1].x
         (['tuned interval', 'tuned'], (5.0, 15.0))
     """
-    profile = analysis.profile
     datasets = list(profile["dataset"].unique()) if len(profile) else []
     fig = _panels(datasets)
     for panel, dataset in enumerate(datasets, start=1):
@@ -100,7 +93,7 @@ def position_profile(analysis: Analysis) -> go.Figure:
             rows = rows[rows["mean"].notna()]
             x = [float(10 * b + 5) for b in rows["bin"]]
             spread = zip(rows["std"].fillna(0.0), rows["n"], strict=True)
-            half = [_Z95 * float(std) / math.sqrt(n) if n else 0.0 for std, n in spread]
+            half = [Z95 * float(std) / math.sqrt(n) if n else 0.0 for std, n in spread]
             mean = [float(m) for m in rows["mean"]]
             upper = [m + h for m, h in zip(mean, half, strict=True)]
             lower = [m - h for m, h in zip(mean, half, strict=True)]
@@ -142,7 +135,7 @@ def saliency_heatmap(saliency: SaliencyMap) -> go.Figure:
     """Score S of one prompt as a heatmap, prompt tokens down, response tokens across (paper, figure 1).
 
     Args:
-        saliency: the map.
+        saliency: The map.
 
     Returns:
         The figure; an empty response gives an annotation in place of cells.
@@ -153,13 +146,13 @@ def saliency_heatmap(saliency: SaliencyMap) -> go.Figure:
         >>> saliency_heatmap(m).layout.xaxis.ticktext
         ('&lt;b&gt;',)
     """
-    prompt = [_label(token) for token in saliency.prompt_tokens]
-    response = [_label(token) for token in saliency.response_tokens]
+    prompt = [label(token) for token in saliency.prompt_tokens]
+    response = [label(token) for token in saliency.response_tokens]
     fig = go.Figure()
     title = f"{saliency.role}, {saliency.prompt_id}, instruction score {saliency.instruction_score:.2f}"
     if not prompt or not response:
         fig.add_annotation(text="The response is empty: nothing to explain.", showarrow=False)
-        fig.update_layout(template="plotly_white", title=_label(title), xaxis_visible=False, yaxis_visible=False)
+        fig.update_layout(template="plotly_white", title=label(title), xaxis_visible=False, yaxis_visible=False)
         return fig
     fig.add_heatmap(
         z=np.asarray(saliency.score).tolist(),
@@ -175,12 +168,12 @@ def saliency_heatmap(saliency: SaliencyMap) -> go.Figure:
     # Positions with tick texts: a category axis would merge tokens that occur twice.
     fig.update_xaxes(tickvals=list(range(len(response))), ticktext=response, tickangle=-60)
     fig.update_yaxes(tickvals=list(range(len(prompt))), ticktext=prompt, autorange="reversed")
-    fig.update_layout(template="plotly_white", title=_label(title), height=160 + 16 * len(prompt))
+    fig.update_layout(template="plotly_white", title=label(title), height=160 + 16 * len(prompt))
     return fig
 
 
 def _panels(datasets: Sequence[str]) -> go.Figure:
-    titles = [_label(str(name)) for name in datasets]
+    titles = [label(str(name)) for name in datasets]
     return make_subplots(rows=1, cols=max(len(datasets), 1), subplot_titles=titles, shared_yaxes=True)
 
 
@@ -201,14 +194,9 @@ def _present(frame: pd.DataFrame) -> list[str]:
 
 
 def _half_width(values: pd.Series[float]) -> float:
-    return _Z95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+    return Z95 * float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def _rgba(color: str, alpha: float) -> str:
     red, green, blue = (int(color[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{alpha})"
-
-
-def _label(text: str) -> str:
-    # plotly reads labels as HTML; a token must be shown, not obeyed.
-    return html.escape(text.replace("\n", "↵"), quote=False)

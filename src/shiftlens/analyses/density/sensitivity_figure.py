@@ -6,12 +6,10 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from shiftlens.stats.result import ALPHA
+from shiftlens.analyses.density.t1_t2 import T1, T2
+from shiftlens.results.finding import ALPHA
 
-_TITLES = {
-    ("density/followed_vs_unfollowed", "tuned"): "T1",
-    ("density/base_vs_tuned", "both"): "T2",
-}
+_TITLES = {T1: "T1", T2: "T2"}
 
 
 def sensitivity_map(sensitivity: pd.DataFrame, data: str) -> go.Figure:
@@ -34,7 +32,7 @@ def sensitivity_map(sensitivity: pd.DataFrame, data: str) -> go.Figure:
         ['heatmap', 'scatter']
     """
     rows = sensitivity[(sensitivity["data"] == data) & sensitivity["statistic"].notna()]
-    tests = [key for key in _TITLES if len(_of(rows, key))]
+    tests = [name for name in _TITLES if len(_of(rows, name))]
     if not tests:
         return go.Figure()
     levels = sorted(rows["L"].unique().tolist())
@@ -68,5 +66,5 @@ def sensitivity_map(sensitivity: pd.DataFrame, data: str) -> go.Figure:
     return figure
 
 
-def _of(rows: pd.DataFrame, test: tuple[str, str]) -> pd.DataFrame:
-    return rows[(rows["name"] == test[0]) & (rows["role"] == test[1])]
+def _of(rows: pd.DataFrame, test: str) -> pd.DataFrame:
+    return rows[rows["name"] == test]

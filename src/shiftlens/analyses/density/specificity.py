@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float
 
-from shiftlens.results.finding import Control
+from shiftlens.results.finding import ALPHA, Control
 from shiftlens.scores.densities import Densities
 from shiftlens.scores.scored import Scored
 from shiftlens.stats.contrast import Question
 from shiftlens.stats.permutation import standardised
-from shiftlens.stats.result import ALPHA, Comparison
+from shiftlens.stats.result import Comparison
 from shiftlens.stats.two_groups import hedges_g
 
 DRAWS = 100
@@ -21,8 +21,6 @@ MIN_OTHER_TOKENS = 3
 """A prompt with fewer tokens outside the instruction cannot tell the two apart."""
 MIN_PROMPTS = 10
 """These controls use a part of the prompts; fewer in a group have no power and decide nothing."""
-RANDOM_MASK, OTHER_TOKENS = "random mask", "non-instruction tokens"
-SPECIFICITY = (RANDOM_MASK, OTHER_TOKENS)
 
 
 def random_mask(question: Question, sample: Densities, seed: int = 0) -> Control:
@@ -33,11 +31,11 @@ def random_mask(question: Question, sample: Densities, seed: int = 0) -> Control
     Returns:
         Median t and Hedges g of the draws; p is the share of draws whose t reaches that of the instruction.
     """
-    name, asks = RANDOM_MASK, "Is the effect larger than with as many random tokens of the prompt?"
+    name, asks = "random mask", "Is the effect larger than with as many random tokens of the prompt?"
     question = question.where(_has_others(sample.records))
     comparison = _on_part(question, sample.headline)
     if comparison.statistic is None:
-        return comparison.control(name, asks)
+        return comparison.control(name, asks, specific=True)
     scores = np.zeros((DRAWS, len(sample.records)))
     for i in question.used:
         record, a = sample.records[i], sample.divided[i]
@@ -53,10 +51,11 @@ def random_mask(question: Question, sample: Densities, seed: int = 0) -> Control
         f"{reached} of {DRAWS} draws reach the instruction's t = {comparison.statistic:.2f} "
         f"({question.size} with at least {MIN_OTHER_TOKENS} other tokens)"
     )
-    return Control(name, asks, float(np.median(t)), p, float(np.median(np.nan_to_num(effects))), p <= ALPHA, note)
+    effect = float(np.median(np.nan_to_num(effects)))
+    return Control(name, asks, float(np.median(t)), p, effect, p <= ALPHA, note, specific=True)
 
 
-def other_tokens(question: Question, sample: Densities) -> Control:
+def other_tokens(question: Question, sample: Densities, seed: int = 0) -> Control:
     """Do the tokens outside the instruction show less of the effect? Difference of the standardised scores."""
     question = question.where(_has_others(sample.records))
     alone, used = _on_part(question, sample.others), question.used
@@ -66,10 +65,10 @@ def other_tokens(question: Question, sample: Densities) -> Control:
     if alone.p is not None:
         notes.insert(0, f"others alone: g = {alone.effect:.2f}, t = {alone.statistic:.2f}, p = {alone.p:.2g}")
     asks = "Is the effect larger on the instruction than on the other tokens of the prompt?"
-    return _on_part(question, difference).control(OTHER_TOKENS, asks, "; ".join(notes))
+    return _on_part(question, difference).control("non-instruction tokens", asks, "; ".join(notes), specific=True)
 
 
-def context_tokens(question: Question, sample: Densities) -> Control:
+def context_tokens(question: Question, sample: Densities, seed: int = 0) -> Control:
     """Where a prompt has a context of its own: did the instruction gain more than the context? Mean densities."""
     separate = [_counts(r.context & ~r.instruction) and r.instruction.any() for r in sample.records]
     question = question.where(np.array(separate, bool))

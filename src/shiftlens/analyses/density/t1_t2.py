@@ -1,4 +1,7 @@
-"""The two tests of the paper on instruction scores: T1 followed against unfollowed, T2 base against tuned."""
+"""The two tests of the paper on instruction scores.
+
+T1 compares followed with unfollowed responses of one model, T2 compares base and tuned on the same prompts.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,16 @@ from shiftlens.scores.following import MIN_RESPONSE_TOKENS
 from shiftlens.stats.two_groups import independent, paired
 
 
+T1, T1_IN_BASE, T2 = "density/followed_vs_unfollowed", "density/followed_vs_unfollowed_in_base", "density/base_vs_tuned"
+
+
 def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int = 0) -> Finding:
     """T1: is the instruction score higher where the response follows the instruction?
 
     Args:
-        samples: rows of one data set.
-        role: whose responses.
-        seed: of the bootstrap interval.
+        samples: Rows of one data set, as in table ``samples``.
+        role: Whose responses: ``base`` or ``tuned``.
+        seed: Random seed of the bootstrap interval.
     """
     rows = samples[samples["role"] == role]
     long_enough = rows["n_response"] >= MIN_RESPONSE_TOKENS
@@ -27,9 +33,11 @@ def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int
         (int((~long_enough).sum()), f"with a response under {MIN_RESPONSE_TOKENS} tokens"),
         (int((long_enough & ~known).sum()), "not judged"),
     ]
-    name = "density/followed_vs_unfollowed"
     return independent(yes, no, seed).finding(
-        name=name if role == "tuned" else f"{name}_in_base",
+        name=T1 if role == "tuned" else T1_IN_BASE,
+        view="density",
+        measure="instruction score",
+        expected="followed",
         data=_data(rows),
         role=role,
         question=f"Do instruction words weigh more in the {role} model when it follows the instruction?",
@@ -47,8 +55,8 @@ def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
     Nothing is dropped; an empty response scores 0, as in the paper.
 
     Args:
-        samples: rows of one data set.
-        seed: of the bootstrap interval.
+        samples: Rows of one data set, as in table ``samples``.
+        seed: Random seed of the bootstrap interval.
     """
     wide = samples.pivot(index="id", columns="role", values="instruction_score").reindex(columns=["base", "tuned"])
     both = wide.dropna()
@@ -58,7 +66,10 @@ def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
     # Density counts response tokens, so a difference in length is a rival explanation.
     length_note = f"mean response tokens: base {lengths['base']:.1f}, tuned {lengths['tuned']:.1f}"
     return paired(tuned, base, seed).finding(
-        name="density/base_vs_tuned",
+        name=T2,
+        view="density",
+        measure="instruction score",
+        expected="tuned",
         data=_data(samples),
         role="both",
         question="Did tuning raise the weight of instruction words?",

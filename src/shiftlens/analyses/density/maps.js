@@ -1,22 +1,10 @@
 "use strict";
+// Saliency maps: one canvas per map, and the choice of the prompt.
 (() => {
-  const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const dark = matchMedia("(prefers-color-scheme: dark)");
+  const { read, css, showTip, hideTip, onPaint } = ShiftLens;
   const data = read("data-maps");
   const CELL = 16, LABELS = 104, BARS = 46, HEAD = 84, OVERHANG = 36;
   const grids = [];
-
-  const tip = document.createElement("div");
-  tip.id = "tip";
-  tip.hidden = true;
-  document.body.append(tip);
-  const showTip = (text, x, y) => {
-    tip.textContent = text;
-    tip.hidden = false;
-    tip.style.left = Math.min(x + 14, innerWidth - tip.offsetWidth - 8) + "px";
-    tip.style.top = Math.min(y + 16, innerHeight - tip.offsetHeight - 8) + "px";
-  };
 
   // Spaces and line breaks made visible, so that every token can be seen.
   const shown = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").trim() || "␣";
@@ -48,7 +36,7 @@
       box.append(space);
       box.addEventListener("scroll", () => requestAnimationFrame(() => this.draw()));
       box.addEventListener("pointermove", (event) => this.point(event));
-      box.addEventListener("pointerleave", () => { tip.hidden = true; this.at = null; this.draw(); });
+      box.addEventListener("pointerleave", () => { hideTip(); this.at = null; this.draw(); });
       new ResizeObserver(() => this.draw()).observe(box);
     }
 
@@ -148,7 +136,7 @@
       if (row && column) showTip(`${row} → ${column}\nS = ${this.score[r * cols + k]} of ${data.levels}`, event.clientX, event.clientY);
       else if (row && x < LABELS + BARS) showTip(row, event.clientX, event.clientY);
       else if (column && y < HEAD) showTip(column, event.clientX, event.clientY);
-      else tip.hidden = true;
+      else hideTip();
       this.draw();
     }
   }
@@ -167,35 +155,6 @@
     show(+pick.value);
   }
 
-{% include "paint.js.j2" %}
-
-{% include "weights.js.j2" %}
-
-  const paint = () => {
-    const ink = css("--ink"), color = { base: css("--base"), tuned: css("--tuned") };
-    for (const name of ["density", "sensitivity", "profile"]) {
-      const target = document.getElementById(`figure-${name}`);
-      if (!target) continue;
-      const figure = read(`data-${name}`);
-      for (const trace of figure.data) {
-        const role = trace.legendgroup;
-        if (trace.type === "bar") {
-          trace.marker.color = color[role];
-          trace.error_y.color = ink;
-          trace.textfont.color = css("--card");
-        } else if (trace.line?.color) {
-          trace.line.color = color[role];
-          trace.marker.color = color[role];
-        }
-      }
-      const layout = themed(figure.layout);
-      if (name === "density") for (const key of Object.keys(layout)) if (/^xaxis/.test(key)) layout[key].showgrid = false;
-      Plotly.react(target, figure.data, layout, PLOT);
-    }
-    paintWeights();
-    grids.forEach((grid) => grid.draw());
-  };
-  paint();
-  dark.addEventListener("change", paint);
+  onPaint(() => grids.forEach((grid) => grid.draw()));
   addEventListener("beforeprint", () => grids.forEach((grid) => grid.draw()));
 })();
