@@ -27,8 +27,9 @@ from torch.utils.data import DataLoader
 
 import shiftlens as sl
 from shiftlens.analyses.training import findings as training
+from shiftlens.analyses.training import watches as shift_weights
 from shiftlens.analyses.training.watches import ConceptWatch, PairWatch
-from shiftlens.callbacks import ShiftCurves, shift_weights
+from shiftlens.callbacks import ShiftCurves
 from shiftlens.callbacks.training import undisturbed
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM

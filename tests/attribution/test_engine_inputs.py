@@ -138,7 +138,7 @@ def test_an_error_midway_leaves_the_model_as_it_was(run, place, part, written_ou
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(f"shiftlens.attribution.{place}.{part}", fail)
+    monkeypatch.setattr(f"shiftlens.attribution.modes.{place}.{part}", fail)
     with pytest.raises(torch.OutOfMemoryError):
         run(model, draw(12), torch.tensor([1, 4]), 3, 2, written_out=written_out)
     assert is_as_found(model)

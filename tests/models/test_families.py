@@ -12,8 +12,8 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 import pytest
-import tiny as tiny_models
 import torch
+from helpers import tiny as tiny_models
 from helpers.tiny import _COMMON, _GATED, FAMILIES, VOCAB, tiny
 from peft import LoraConfig, get_peft_model
 from torch import nn

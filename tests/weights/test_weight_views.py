@@ -36,7 +36,7 @@ from shiftlens.callbacks import Concepts
 from shiftlens.errors import ConfigError, SourceError
 from shiftlens.models.loading import LM
 from shiftlens.weights import LayerConcepts
-from shiftlens.weights import model as whole
+from shiftlens.weights import by_layer as whole
 from shiftlens.weights.by_layer import ModelConcepts
 from shiftlens.weights.depth import depth_parts
 from shiftlens.words import Words, read_words, word_tokens
