@@ -1,6 +1,6 @@
 """Lightning callbacks: one analysis or one output each."""
 
-from shiftlens.callbacks.base import RowView, View
+from shiftlens.callbacks.base import RowView, TrainingLook, View
 from shiftlens.callbacks.concepts import Concepts
 from shiftlens.callbacks.explain_bar import Progress
 from shiftlens.callbacks.faithfulness import Faithfulness
@@ -17,6 +17,7 @@ __all__ = [
     "RowView",
     "ShiftCurves",
     "TokenShift",
+    "TrainingLook",
     "View",
     "WordPairs",
 ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from shiftlens.attribution import Request
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
-from shiftlens.results.analysis import Section
+from shiftlens.report.sink import Sink
+from shiftlens.results.section import Section
 from shiftlens.run.prepare import Role, Rows
 
 
@@ -79,3 +80,37 @@ class RowView(Callback, ABC):
             roles: both roles.
             rows: what is known.
         """
+
+
+class TrainingLook(Callback, ABC):
+    """A measurement of a model while it is tuned (``train.py``).
+
+    Attributes:
+        command: What a report names as the next step; set by :meth:`attach`.
+        sinks: Where numbers, tables and figures go; set by :meth:`attach`, else the loggers of the trainer.
+    """
+
+    def __init__(self) -> None:
+        self.command = ""
+        self.sinks: Sequence[Sink] = ()
+
+    def attach(self, command: str, sinks: Sequence[Sink]) -> None:
+        """Take what the command line knows, before the training starts.
+
+        Args:
+            command: The command that compares the start with the tuned model.
+            sinks: Sinks that have started.
+        """
+        self.command, self.sinks = command, sinks
+
+    def conclude(self, lm: LM, step: int) -> None:
+        """Speak of the weights that are kept, where these are not the last ones; on the first rank only.
+
+        Args:
+            lm: The model that is kept, plain and frozen.
+            step: Optimizer step that its weights are of.
+        """
+
+    def record(self) -> dict[str, Any]:
+        """What was measured, as plain JSON values, for the record of the run; empty if nothing is to be kept."""
+        return {}

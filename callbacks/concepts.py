@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from shiftlens.analyses.concepts.compute import concepts_section
+from shiftlens.analyses.concepts.section import concepts_section
 from shiftlens.annotate import (
     CANNOT_TELL,
     AnnotationStoppedError,
@@ -21,7 +21,7 @@ from shiftlens.callbacks.weight_view import WeightView
 from shiftlens.models.families import FamilyView
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
-from shiftlens.results.analysis import Section
+from shiftlens.results.section import Section
 from shiftlens.support.number_rules import COUNT, is_count
 from shiftlens.weights.by_layer import ModelConcepts, concepts_by_layer
 from shiftlens.weights.layer_concepts import LayerConcepts

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from shiftlens.analyses.faithfulness.compute import faithfulness_findings, faithfulness_rows, rank_correlation
+from shiftlens.analyses.faithfulness.compute import faithfulness_rows, rank_correlation
+from shiftlens.analyses.faithfulness.section import faithfulness_section
 from shiftlens.attribution import Request, Row
 from shiftlens.attribution.methods.ablation import REPLACEMENTS
 from shiftlens.callbacks.base import RowView
 from shiftlens.errors import ConfigError
 from shiftlens.models.roles import ROLES
-from shiftlens.results.analysis import Section
+from shiftlens.results.section import Section
 from shiftlens.run.prepare import Role, Rows, given, keyed
 
 
@@ -70,7 +71,7 @@ class Faithfulness(RowView):
                     prompt = encoded.prompt
                     frames.append(faithfulness_rows(name, prompt.id, prompt.dataset, by, values, row.probability))
         table = pd.concat(frames, ignore_index=True)
-        return Section(faithfulness_findings(table, self.seed), {"faithfulness": table})
+        return faithfulness_section(table, self.seed)
 
     def _sample(self, roles: Mapping[str, Role]) -> list[int]:
         count = len(roles["base"].requests)

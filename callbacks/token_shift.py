@@ -9,11 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from shiftlens.analyses.token_shift.compute import instruction_share, shift_findings, shift_profile, shift_rows
+from shiftlens.analyses.token_shift.compute import instruction_share, shift_rows
+from shiftlens.analyses.token_shift.section import token_shift_section
 from shiftlens.attribution import Request
 from shiftlens.callbacks.base import RowView
 from shiftlens.prompts.encode import token_texts
-from shiftlens.results.analysis import Section
+from shiftlens.results.section import Section
 from shiftlens.run.prepare import Role, Rows, keyed, reading
 
 _EMPTY = shift_rows("", "", [], np.zeros(0, np.int32), np.zeros(0))
@@ -62,5 +63,4 @@ class TokenShift(RowView):
             for dataset, counts in left_out.items()
         }
         table = pd.concat([_EMPTY, *frames], ignore_index=True)
-        findings = shift_findings(table, notes, self.seed)
-        return Section(findings, {"token_shift": table, "token_shift_profile": shift_profile(table)})
+        return token_shift_section(table, notes, self.seed)

@@ -10,20 +10,22 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from torch import nn
 
 from shiftlens.analyses.training.looks import Looks
+from shiftlens.analyses.training.section import training_analysis
 from shiftlens.analyses.training.training_settings import local_view, shift_settings
+from shiftlens.callbacks.base import TrainingLook
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM
 from shiftlens.prompts.readers import read_prompts
-from shiftlens.report.training_page import log_training, write_training
-from shiftlens.report.write_tables import write_parquet
+from shiftlens.report import Entry, log_analysis, write_report, write_tables
+from shiftlens.report.make_sinks import sink_of
+from shiftlens.support.whole_files import write_parquet
+from shiftlens.tuning.tuning_module import TuningModule
 from shiftlens.words import lexicon_from_config
 
 
@@ -44,7 +46,7 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
         weight.requires_grad_(wants)
 
 
-class ShiftCurves(Callback):
+class ShiftCurves(TrainingLook):
     """Look at the model before the first step, every so often, and after the last; log what changed as curves.
 
     A look generates the responses of some held-out prompts, explains them, and takes the weights apart, all on a
@@ -78,7 +80,10 @@ class ShiftCurves(Callback):
         command: str | None = None,
         **settings: Any,
     ) -> None:
-        self.folder, self.command = Path(folder), command
+        super().__init__()
+        self.folder = Path(folder)
+        if command is not None:
+            self.command = command
         self.console = Console()
         chosen = shift_settings(settings)
         self._held_out = dict(held_out)
@@ -88,8 +93,7 @@ class ShiftCurves(Callback):
         self.looks = Looks(chosen, *local_view(saliency or {}), lexicon)
         self._every = chosen.every
         self._seen: int | None = None
-        self._loggers: list[Logger] = []
-        self._module: LightningModule | None = None
+        self._module: TuningModule | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Read and encode the prompts, and refuse what cannot be measured, before any work.
@@ -102,12 +106,14 @@ class ShiftCurves(Callback):
                 "callbacks=shift looks at a whole model, and trainer=fsdp cuts it into parts: use trainer=ddp "
                 "where the model fits one device, or callbacks=none and compare afterwards with analyze.py"
             )
-        self._module, self._loggers = pl_module, trainer.loggers
-        lm = cast(LM, pl_module.lm_source)
+        self._module = cast(TuningModule, pl_module)
+        if not self.sinks:
+            self.sinks = [sink_of("trainer", logger) for logger in trainer.loggers]
+        lm = self._module.lm_source
         limits = {key: self._held_out.get(key, usual) for key, usual in _USUAL.items()}
         with undisturbed(pl_module):
             self.looks.prepare(lm, read_prompts(self._held_out), limits["max_new_tokens"], limits["on_long"])
-        if self.command is None:
+        if not self.command:
             self.command = (
                 f"python analyze.py model.base={lm.identity.source!r} model.tuned={self.folder / 'tuned'}"
             )
@@ -168,16 +174,16 @@ class ShiftCurves(Callback):
         if not trainer.is_global_zero:
             return
         with undisturbed(module):
-            self._measure(cast(LM, cast(Any, module).snapshot()), trainer.global_step, last)
+            self._measure(cast(TuningModule, module).snapshot(), trainer.global_step, last)
 
     def _measure(self, lm: LM, step: int, last: bool) -> None:
         started, found = time.monotonic(), self.looks.found
-        history = getattr(self._module, "history", [])
+        history = [] if self._module is None else self._module.history
         found.losses = [(int(at), str(name), float(value)) for at, name, value in history]
         again = last and step in found.steps
         values = self.looks.look(lm, step, last)
-        for logger in self._loggers:
-            logger.log_metrics(values, step=step)
+        for sink in self.sinks:
+            sink.log(Entry(scalars=values), step)
         seconds = f"{time.monotonic() - started:.0f} s"
         lines = [] if again else [found.tell(step)]
         if last:
@@ -188,12 +194,11 @@ class ShiftCurves(Callback):
         if not last:
             write_parquet(self.folder / "tables" / "curves.parquet", self.looks.found.curves())
             return
-        report = write_training(
-            self.looks.result(), self.folder, self.command or "", self.looks.settings.examples
-        )[-1]
+        analysis = training_analysis(self.looks.result(), self.command, self.looks.settings.examples)
+        write_tables(analysis, self.folder)
+        report = write_report(analysis, self.folder / "report.html")
         self.console.print(f"  {report}", soft_wrap=True, highlight=False)
-        for logger in self._loggers:
-            log_training(self.looks.result(), logger, report)
+        log_analysis(analysis, self.sinks, report, int(self.looks.found.curves()["step"].max()))
 
 
 _USUAL: Mapping[str, Any] = {"max_new_tokens": 32, "on_long": "refuse"}

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from shiftlens.analyses.word_pairs.compute import pairs_section
+from shiftlens.analyses.word_pairs.section import pairs_section
 from shiftlens.callbacks.weight_view import WeightView
 from shiftlens.models.families import FamilyView
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
-from shiftlens.results.analysis import Section
+from shiftlens.results.section import Section
 from shiftlens.support.number_rules import COUNT, index_problems, is_count
 from shiftlens.weights.by_layer import HeadPairs, ModelPairs, pairs_by_layer, select
 from shiftlens.weights.head_pairs import lexicon

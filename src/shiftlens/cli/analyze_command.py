@@ -58,7 +58,7 @@ def _analyze(cfg: DictConfig) -> None:
     from shiftlens.models.pair import pair_from_config
     from shiftlens.prompts.readers import read_prompts
     from shiftlens.report import log_analysis, print_summary, write_report, write_tables
-    from shiftlens.report.make_sinks import finish, make_loggers
+    from shiftlens.report.make_sinks import finish, make_sinks
     from shiftlens.results.analysis import Analysis
     from shiftlens.run.pipeline import run
     from shiftlens.run.runner import is_main_rank
@@ -82,9 +82,9 @@ def _analyze(cfg: DictConfig) -> None:
     if analysis is None:
         return
     paths = [*write_tables(analysis, folder), write_report(analysis, folder / "report.html")]
-    loggers = make_loggers(wandb_names(config["logger"]), config)
-    log_analysis(analysis, loggers, folder / "report.html")
-    lines = finish(loggers)
+    sinks = make_sinks(wandb_names(config["logger"]), config)
+    log_analysis(analysis, sinks, folder / "report.html")
+    lines = finish(sinks)
     if in_sweep():
         return  # a line per job and one summary of all are told instead
     print_summary(analysis, paths, console)
@@ -116,6 +116,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
     Raises:
         ConfigError: lists every value that cannot be used.
     """
+    from shiftlens.analyses.density.controls import controls_from_config
     from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
     from shiftlens.run.prepare import RESPONSES, Options
     from shiftlens.scores.settings import Settings, level_problems
@@ -174,4 +175,5 @@ def options_from_config(config: dict[str, Any]) -> Any:
         map_prompt=None if report["prompt"] is None else str(report["prompt"]),
         map_b=report["b"],
         maps=report["maps"],
+        controls=controls_from_config(config.get("controls")),
     )

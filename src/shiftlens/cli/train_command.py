@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
         ShiftLensError: what a user can mend, before any work where possible.
     """
     # Imported here: `--help` and configuration errors need no torch.
+    from shiftlens.callbacks import TrainingLook
     from shiftlens.models.pair import pair_from_config
     from shiftlens.prompts.readers import read_prompts
-    from shiftlens.report.make_sinks import finish, make_loggers
+    from shiftlens.report.make_sinks import finish, make_sinks
     from shiftlens.run.runner import is_main_rank
     from shiftlens.run.tune_pipeline import next_command, tune
     from shiftlens.scratch import pretrain
@@ -36,7 +38,8 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     measured = config.get("held_out") or {}
     held_out = read_prompts(measured) if measured.get("reader") else None  # ~data@held_out leaves no reader
     callbacks = [instantiate(node) for node in (config.get("callbacks") or {}).values()]
-    loggers = make_loggers(config["logger"], config) if is_main_rank() else []
+    sinks = make_sinks(config["logger"], config) if is_main_rank() else []
+    loggers = [logger for sink in sinks for logger in sink.trainer_loggers]
     lines: list[str] = []
     try:
         if config.get("pretrain"):
@@ -47,14 +50,14 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
         named = _named(config["model"]["name"])
         command = next_command(config["model"], named, options, config["tune"]["start"], to)
         for callback in callbacks:
-            if hasattr(callback, "command"):
-                callback.command = command  # what its report names as the next step
+            if isinstance(callback, TrainingLook):
+                callback.attach(command, sinks)
         record = tune(
             pair, config["tune"]["start"], train, held_out, options, folder, config["trainer"], callbacks, loggers,
             console, config["ckpt_path"],
         )  # fmt: skip
     finally:
-        lines = finish(loggers)
+        lines = finish(sinks, int(sys.exc_info()[0] is not None))
     if not is_main_rank():
         return
     first, kept = record.held_out_loss[:1], dict(record.held_out_loss).get(record.kept)

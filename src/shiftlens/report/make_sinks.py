@@ -1,85 +1,75 @@
-"""Make the configured Lightning loggers; Weights & Biases goes offline by itself where it must."""
+"""Makes the configured sinks."""
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra.utils import instantiate
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
-log = logging.getLogger(__name__)
+from shiftlens.errors import ConfigError
+from shiftlens.report.sink import LoggerSink, Sink
+from shiftlens.report.tensorboard_sink import TensorBoardSink
+from shiftlens.report.wandb_sink import WandbSink
+
+_BEHIND: tuple[tuple[type[Logger], type[Sink]], ...] = (
+    (WandbLogger, WandbSink),
+    (TensorBoardLogger, TensorBoardSink),
+    (Logger, LoggerSink),
+)
+"""Kind of Lightning logger -> the sink that takes most from it; the first that fits."""
 
 
-def make_loggers(group: Mapping[str, Any] | None, config: Mapping[str, Any]) -> list[Logger]:
-    """Instantiate the ``logger`` group and log the resolved configuration.
+def make_sinks(group: Mapping[str, Any] | None, config: Mapping[str, Any]) -> list[Sink]:
+    """Instantiate the ``logger`` group and start every sink.
 
     Args:
-        group: name -> a node with ``_target_``.
-        config: the whole resolved configuration, as plain values.
+        group: Name -> a node with ``_target_``: a :class:`~shiftlens.report.sink.Sink` or a Lightning ``Logger``.
+        config: The whole resolved configuration, as plain values.
 
     Returns:
-        The loggers, started.
+        The sinks, started.
+
+    Raises:
+        ConfigError: A node is neither.
     """
-    loggers: list[Logger] = []
-    for node in (group or {}).values():
-        is_wandb = node["_target_"].endswith("WandbLogger")
-        logger: Logger = _wandb(dict(node)) if is_wandb else instantiate(dict(node))
-        logger.log_hyperparams(dict(config))
-        loggers.append(logger)
-    return loggers
+    sinks = [sink_of(name, instantiate(dict(node))) for name, node in (group or {}).items()]
+    for sink in sinks:
+        sink.start(config)
+    return sinks
 
 
-def _wandb(settings: dict[str, Any]) -> WandbLogger:
-    """Start a W&B run; offline where there is no key, or no answer within half a minute."""
-    import wandb
+def sink_of(name: str, destination: Any) -> Sink:
+    """The sink that a node of the configuration means.
 
-    # The closing lines below say what matters; wandb's own summary would bury the findings.
-    os.environ.setdefault("WANDB_SILENT", "true")
-    mode = settings.pop("mode", None) or os.environ.get("WANDB_MODE")
-    if mode is None:
-        mode = "online" if has_wandb_key() else "offline"
-    make = instantiate({**settings, "_partial_": True})
-    logger: WandbLogger = make(mode=mode, settings=wandb.Settings(init_timeout=30))
-    try:
-        logger.experiment  # noqa: B018  # starts the run
-    except wandb.errors.Error as error:  # unreachable, or the key was refused: nothing may be lost
-        log.warning(
-            "Weights & Biases cannot be reached with this key; the run is kept offline: %s",
-            str(error).splitlines()[0],
-        )
-        logger = make(mode="offline")
-    return logger
+    Args:
+        name: Name of the node.
+        destination: What the node gave when instantiated.
 
+    Raises:
+        ConfigError: It is neither a sink nor a Lightning logger.
 
-def has_wandb_key() -> bool:
-    """Whether Weights & Biases can log in without asking; a key that cannot be verified does not count.
-
-    Starting a run without a key is an error in wandb, so ShiftLens asks first.
+    Example:
+        >>> sink_of("mine", 3)
+        Traceback (most recent call last):
+        shiftlens.errors.ConfigError: logger.mine: expected a Sink or a Lightning Logger as _target_, got int
     """
-    import wandb
+    if isinstance(destination, Sink):
+        return destination
+    for kind, sink in _BEHIND:
+        if isinstance(destination, kind):
+            return sink(destination)  # type: ignore[call-arg]
+    raise ConfigError(
+        f"logger.{name}: expected a Sink or a Lightning Logger as _target_, got {type(destination).__name__}"
+    )
 
-    try:
-        return bool(wandb.login(prompt=False))
-    except wandb.errors.Error as error:
-        log.warning("Weights & Biases cannot be used with this key; the run is kept offline: %s", error)
-        return False
 
+def finish(sinks: Sequence[Sink], exit_code: int = 0) -> list[str]:
+    """Close all sinks; returns the lines that a user should see.
 
-def finish(loggers: list[Logger]) -> list[str]:
-    """Close the loggers; returns lines a user should see, such as how to upload an offline run."""
-    lines = []
-    for logger in loggers:
-        logger.finalize("success")
-        if isinstance(logger, WandbLogger):
-            import wandb
-
-            experiment = logger.experiment
-            if experiment.settings.mode == "offline":
-                lines.append(f"W&B run kept offline; upload it with: wandb sync {experiment.settings.sync_dir}")
-            elif experiment.url:
-                lines.append(f"W&B: {experiment.url}")
-            wandb.finish()
-    return lines
+    Args:
+        sinks: The sinks.
+        exit_code: 0 where the run succeeded.
+    """
+    return [line for sink in sinks for line in sink.finish(exit_code)]

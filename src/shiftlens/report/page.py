@@ -1,7 +1,7 @@
 """The report: one self-contained HTML file that opens from disk, without a network.
 
-A content security policy allows the page's own scripts by hash and nothing else, so markup that slipped through the
-escaping of :mod:`shiftlens.results.render` still could not run.
+A content security policy allows the page's own scripts by hash and nothing else, so markup that slipped through
+the escaping of :mod:`shiftlens.results.render` still could not run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from shiftlens.results.analysis import Analysis
@@ -59,7 +59,6 @@ def render_report(analysis: Analysis) -> str:
         _HERE / "page.html.j2",
         eyebrow=analysis.eyebrow,
         title=analysis.title,
-        heading=_heading(analysis),
         subjects=analysis.subjects,
         tiles=[tile for section in analysis.sections for tile in section.tiles],
         findings=analysis.findings,
@@ -96,12 +95,3 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         yield prefix, ", ".join(str(item) for item in value)
     else:
         yield prefix, "–" if value is None else str(value)
-
-
-def _heading(analysis: Analysis) -> Markup:
-    """The title with the names of the models set off."""
-    heading = escape(analysis.title)
-    for subject in analysis.subjects:
-        name = escape(subject.name)
-        heading = Markup(heading.replace(name, Markup("<em>{}</em>").format(subject.name), 1))
-    return heading

@@ -1,4 +1,4 @@
-"""The closing summary in the terminal: what was found, and where to read more."""
+"""Prints the closing summary in the terminal: what was found, and where to read more."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ def print_summary(analysis: Analysis, paths: Iterable[Path], console: Console) -
     """Print the findings as a table, those that could not be tested by reason, then the files written.
 
     Args:
-        analysis: the run.
-        paths: files to point to, in the order to show them.
-        console: where to print.
+        analysis: The run.
+        paths: Files to point to, in the order to show them.
+        console: Where to print.
 
     Example:
-        >>> import pandas as pd
-        >>> none = pd.DataFrame()
-        >>> print_summary(Analysis([], none, none, none, [], {}), [Path("report.html")], Console(width=40))
+        >>> print_summary(Analysis([], {}), [Path("report.html")], Console(width=40))
         No findings.
         Written:
           report.html

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +12,44 @@ import pandas as pd
 
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.finding import Finding
-
-_COLUMNS = (
-    "name", "view", "data", "role", "question", "null", "test", "n", "groups", "effect", "effect_name",
-    "ci_low", "ci_high", "p", "p_corrected", "verdict", "statistic", "p_others", "controls", "note",
-)  # fmt: skip
+from shiftlens.support.whole_files import write_parquet, write_text
 
 
 def write_tables(analysis: Analysis, folder: Path | str) -> list[Path]:
-    """Write ``findings.json`` and ``tables/{samples,tokens,profile,findings}.parquet``, and further views' tables.
+    """Write ``findings.json``, ``tables/findings.parquet`` and the tables of all sections.
 
     Args:
-        analysis: the run.
-        folder: where to write; created if missing.
+        analysis: The run.
+        folder: Where to write; created if missing.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: if the provenance holds a number JSON cannot hold (NaN, infinity).
+        ValueError: The provenance holds a number that JSON cannot hold (NaN, infinity).
 
     Example:
-        >>> none = pd.DataFrame()
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     [path.name for path in write_tables(Analysis([], none, none, none, [], {}), folder)][:2]
-        ['findings.json', 'samples.parquet']
+        ...     [path.name for path in write_tables(Analysis([], {}), folder)]
+        ['findings.json', 'findings.parquet']
     """
     folder = Path(folder)
     record = {
         "findings": [finding.to_dict() for finding in analysis.findings],
+        **analysis.record,
         "provenance": dict(analysis.provenance),
     }
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n"
     paths = [write_text(folder / "findings.json", text)]
-    frames = {
-        "samples": analysis.samples,
-        "tokens": analysis.tokens,
-        "profile": analysis.profile,
-        "findings": findings_frame(analysis.findings),
-        **analysis.tables,
-    }
-    for name, frame in frames.items():
+    for name, frame in all_tables(analysis).items():
         paths.append(write_parquet(folder / "tables" / f"{name}.parquet", frame))
     return paths
+
+
+def all_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
+    """The findings as a table, and the tables of all sections, by name."""
+    return {"findings": findings_frame(analysis.findings), **analysis.tables}
 
 
 def findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
@@ -65,15 +59,17 @@ def findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
         >>> findings_frame([]).columns[:3].tolist()
         ['name', 'view', 'data']
     """
+    names = [field.name for field in fields(Finding)]
+    place = names.index("ci")
+    columns = [*names[:place], "ci_low", "ci_high", *names[place + 1 :]]
     rows: list[dict[str, Any]] = []
     for finding in findings:
         row = finding.to_dict()
         row["ci_low"], row["ci_high"] = row.pop("ci") or (None, None)
-        row["groups"] = json.dumps(row["groups"], allow_nan=False)
-        row["p_others"] = json.dumps(row["p_others"], allow_nan=False)
-        row["controls"] = json.dumps(row["controls"], allow_nan=False)
+        for several in ("groups", "p_others", "controls", "corrected_over"):
+            row[several] = json.dumps(row[several], allow_nan=False)
         rows.append(row)
-    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     numbers = ["effect", "ci_low", "ci_high", "p", "p_corrected", "statistic"]
+    texts = {"expected": "str"} if rows else {}
     # A column that is None throughout would otherwise be stored without a type.
-    return frame.astype(dict.fromkeys(numbers, "float64"))
+    return pd.DataFrame(rows, columns=columns).astype(dict.fromkeys(numbers, "float64") | texts)

@@ -18,12 +18,10 @@ class Subject:
 
     Args:
         label: ``base`` or ``before``; ``tuned`` or ``after``.
-        name: Short name.
         source: Where it came from.
     """
 
     label: str
-    name: str
     source: str
 
 
@@ -35,7 +33,7 @@ class Analysis:
         sections: Sections in the order in which their findings are told.
         provenance: What produced the result: versions, git commit, models with fingerprints, settings, date.
         eyebrow: Kind of the report, above its title.
-        title: Title of the page.
+        title: Title of the page; ``Markup`` may set off the names in it.
         subjects: The two models compared.
         record: Further parts of ``findings.json``, by key.
 
@@ -63,7 +61,8 @@ class Analysis:
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(
-                    f"two sections have a {kind} named {twice!r}; names of tables and figures must be unique in a run"
+                    f"two sections have a {kind} named {twice!r}; names of tables and figures must be unique in a "
+                    "run"
                 )
 
     @property

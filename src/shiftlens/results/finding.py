@@ -121,19 +121,17 @@ class Finding:
 
     @property
     def stands(self) -> bool:
-        """Whether the null hypothesis is rejected: the one rule behind verdict, sentence, page, terminal and loggers.
+        """Whether the null hypothesis is rejected: one rule for verdict, sentence, page, terminal and loggers.
 
         The decisive p-value is at most 0.05 and, in a one-sided test, the effect lies on the side that was tested.
 
         Example:
-            >>> made = Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, 0.5, "g", None, 0.02, p_corrected=0.31)
+            >>> head = ("x/y", "x", "d", "both", "?", "0", "t")
+            >>> made = Finding(*head, 9, {}, 0.5, "g", None, 0.02, p_corrected=0.31)
             >>> made.stands, dataclasses.replace(made, p_corrected=0.05).stands
             (False, True)
         """
-        p = self.p_decisive
-        if p is None or p > ALPHA:
-            return False
-        return self.expected is None or (self.effect is not None and self.effect > 0)
+        return rejected(self.p_decisive, self.effect, self.expected is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """The finding as plain JSON values; numbers that are not finite become ``None``.
@@ -146,6 +144,23 @@ class Finding:
         """
         values: dict[str, Any] = _finite(dataclasses.asdict(self))
         return values
+
+
+def rejected(p: float | None, effect: float | None, one_sided: bool) -> bool:
+    """Whether a null hypothesis is rejected: p at most 0.05 and, in a one-sided test, an effect above 0.
+
+    Args:
+        p: p-value that decides; ``None`` or NaN if not testable.
+        effect: Effect size, positive on the side that a one-sided test asks about.
+        one_sided: Whether the test asks in one direction only.
+
+    Example:
+        >>> rejected(0.05, -0.2, one_sided=False), rejected(0.05, -0.2, one_sided=True), rejected(None, 1.0, True)
+        (True, False, False)
+    """
+    if p is None or not p <= ALPHA:
+        return False
+    return not one_sided or (effect is not None and effect > 0)
 
 
 def _finite(value: Any) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 from lightning.pytorch import Callback
 from rich.console import Console
 
-from shiftlens.analyses.crossed.compute import crossed
-from shiftlens.analyses.density.compute import examine
-from shiftlens.analyses.density.maps import choose_prompts, saliency_maps
+from shiftlens.analyses.crossed.section import crossed_section
+from shiftlens.analyses.density.density import Density
+from shiftlens.analyses.density.maps import saliency_maps
 from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row
 from shiftlens.attribution.precision import REDUCED, agreement
 from shiftlens.callbacks import RowView, View
@@ -23,10 +23,10 @@ from shiftlens.models.sources import short_name
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
-from shiftlens.results.verdict import two_sided
+from shiftlens.run.head import evidence_record, page_head
 from shiftlens.run.prepare import Options, Role, Rows, given, in_float32, prepare, reading
 from shiftlens.run.runner import Runner, is_main_rank
-from shiftlens.scores.samples import Measured, measure, profile_table, samples_table, tokens_table
+from shiftlens.scores.samples import Measured, measure, samples_table
 from shiftlens.scores.scored import scored
 
 
@@ -76,34 +76,31 @@ def run(
     if not is_main_rank():
         return None
     measured = [m for name in ROLES for m in _measured(roles, rows, name, main[name], options)]
-    identities = {name: role.identity for name, role in roles.items()}
-    sections = [view.section(identities) for view in callbacks if isinstance(view, View)]
-    sections += [view.section(roles, rows) for view in row_views]
+    by_role: dict[str, list[Measured]] = {name: [m for m in measured if m.role == name] for name in ROLES}
+    tokenizers = {name: role.tokenizer for name, role in roles.items()}
+    samples = samples_table(measured)
+    density = Density(
+        options.settings, options.seed, options.map_prompt, options.map_b, options.maps, options.controls
+    )
+    pictured = replace(options.settings, b=options.map_b)
+    sections = density.sections(
+        scored(measured, samples),
+        measured,
+        samples,
+        lambda chosen: saliency_maps(chosen, by_role, tokenizers, samples, pictured),
+    )
     if options.responses == "both":
         swapped = zip(ROLES, reversed(ROLES), strict=True)
         others = [m for name, other in swapped for m in _measured(roles, rows, name, other, options)]
-        sections.insert(0, crossed([*measured, *others], options.seed))
-    samples = samples_table(measured)
-    examination = examine(scored(measured, samples), options.settings, seed=options.seed)
-    chosen = choose_prompts(samples, options.map_prompt, options.maps)
-    by_role: dict[str, list[Measured]] = {name: [m for m in measured if m.role == name] for name in ROLES}
+        sections.append(crossed_section([*measured, *others], options.seed))
+    identities = {name: role.identity for name, role in roles.items()}
+    sections += [view.section(identities) for view in callbacks if isinstance(view, View)]
+    sections += [view.section(roles, rows) for view in row_views]
+    models = {name: _model_record(role) for name, role in roles.items()}
     return Analysis(
-        findings=[
-            *examination.findings,
-            *(two_sided(f) for section in sections for f in section.findings),
-        ],
-        samples=samples,
-        tokens=tokens_table(measured),
-        profile=profile_table(measured),
-        maps=saliency_maps(
-            chosen,
-            by_role,
-            {name: role.tokenizer for name, role in roles.items()},
-            samples,
-            replace(options.settings, b=options.map_b),
-        ),
+        sections=sections,
         provenance=provenance(
-            models={name: _model_record(role) for name, role in roles.items()},
+            models=models,
             data={
                 "name": prompts.where,
                 "n": len(roles["tuned"].encoded),
@@ -119,11 +116,9 @@ def run(
                 "version": ATTRIBUTION_VERSION,
                 "precision": {name: record for name, record in precision.items() if record},
             },
+            evidence=evidence_record(options.controls),
         ),
-        tables={
-            "sensitivity": examination.sensitivity,
-            **{name: table for section in sections for name, table in section.tables.items()},
-        },
+        **page_head(models),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.attribution import Engine, Request, Row, row_key, stop_ids, stored
 from shiftlens.errors import ConfigError, Problem, PromptError, SourceError
 from shiftlens.models.identity import Identity
@@ -45,6 +46,7 @@ class Options:
         map_prompt: id of the prompt whose map is shown first; ``None`` is the one with the median shift.
         map_b: b of the maps.
         maps: number of prompts with a map.
+        controls: rival explanations beyond the usual ones.
     """
 
     settings: Settings
@@ -61,6 +63,7 @@ class Options:
     map_prompt: str | None
     map_b: int
     maps: int
+    controls: tuple[ControlTest, ...] = ()
 
 
 @dataclass(frozen=True)

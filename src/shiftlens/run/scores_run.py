@@ -9,9 +9,9 @@ from typing import Any
 
 from rich.console import Console
 
-from shiftlens.analyses.density.compute import examine
+from shiftlens.analyses.density.controls import ControlTest, controls_from_config
+from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.grid import LEVELS, all_settings
-from shiftlens.analyses.density.maps import choose_prompts
 from shiftlens.analyses.imported import Source, match, read_pickles, read_table
 from shiftlens.analyses.imported.to_samples import imported_maps, imported_table, measure_imported
 from shiftlens.errors import ConfigError, Problem
@@ -21,7 +21,7 @@ from shiftlens.prompts.readers import read_prompts
 from shiftlens.prompts.schema import Prompt
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
-from shiftlens.scores.samples import profile_table, tokens_table
+from shiftlens.run.head import evidence_record, page_head
 from shiftlens.scores.settings import Settings, level_problems
 from shiftlens.stats.permutation import PERMUTATIONS
 
@@ -48,6 +48,7 @@ class ScoresOptions:
         map_b: b of the maps.
         maps: number of prompts with a map.
         permutations: relabellings of each permutation test.
+        controls: rival explanations beyond the usual ones.
     """
 
     base: Path
@@ -64,6 +65,7 @@ class ScoresOptions:
     map_b: int
     maps: int
     permutations: int = PERMUTATIONS
+    controls: tuple[ControlTest, ...] = ()
 
 
 def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
@@ -114,6 +116,7 @@ def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
         map_prompt=None if report["prompt"] is None else str(report["prompt"]),
         map_b=report["b"],
         maps=report["maps"],
+        controls=controls_from_config(config.get("controls")),
     )
 
 
@@ -153,18 +156,23 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
     flat = [pair[side] for side in range(len(ROLES)) for pair in pairs]
     records = [sample.scored for sample in flat]
     possible = [L for L in LEVELS if all(record.L is None or record.L % L == 0 for record in records)]
-    found = examine(records, options.settings, all_settings(possible), options.permutations, options.seed)
     measured = [measure_imported(sample, options.settings) for sample in flat]
-    samples = imported_table(measured, flat)
-    chosen = choose_prompts(samples, options.map_prompt, options.maps)
+    density = Density(
+        options.settings, options.seed, options.map_prompt, options.map_b, options.maps, options.controls,
+        options.permutations,
+    )  # fmt: skip
+    sections = density.sections(
+        records,
+        measured,
+        imported_table(measured, flat),
+        lambda chosen: imported_maps(chosen, measured, flat, options.settings.L, options.map_b),
+        all_settings(possible),
+    )
+    models = _models(base, tuned)
     return Analysis(
-        findings=found.findings,
-        samples=samples,
-        tokens=tokens_table(measured),
-        profile=profile_table(measured),
-        maps=imported_maps(chosen, measured, flat, options.settings.L, options.map_b),
+        sections=sections,
         provenance=provenance(
-            models=_models(base, tuned),
+            models=models,
             data={
                 "name": " and ".join(dict.fromkeys(record.dataset for record in records)),
                 "n": len(pairs),
@@ -173,8 +181,9 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
             },
             settings={**vars(options.settings), "picture_b": options.map_b},
             scores={source.role: " and ".join(source.kinds) for source in (base, tuned)},
+            evidence=evidence_record(options.controls),
         ),
-        tables={"sensitivity": found.sensitivity},
+        **page_head(models),
     )
 
 

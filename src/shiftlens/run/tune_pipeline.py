@@ -13,6 +13,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger
 from rich.console import Console
 
+from shiftlens.callbacks import TrainingLook
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM, load_lm, load_tokenizer, shared_template
 from shiftlens.models.pair import Pair, find_pair
@@ -55,7 +56,8 @@ def tune(
         options: how.
         folder: the run's folder.
         trainer: arguments of the Lightning ``Trainer``.
-        callbacks: further callbacks; what their ``record()`` gives goes into ``record.json``.
+        callbacks: Further callbacks; records of a :class:`~shiftlens.callbacks.TrainingLook` go into
+            ``record.json``.
         loggers: where curves go.
         console: where progress is told.
         ckpt_path: ``None``, ``last`` or a checkpoint, see :func:`shiftlens.tuning.checkpoints.where_to_resume`.
@@ -87,17 +89,17 @@ def tune(
     )
     weights = whole_weights(lm.model) if record.ranks > 1 else None
     if is_main_rank():
-        _conclude(callbacks, lm, record.kept)
-        told = _record(lm, pair, start, train, held_out, options, trainer, record, callbacks)
+        looks = [callback for callback in callbacks if isinstance(callback, TrainingLook)]
+        _conclude(looks, lm, record.kept)
+        told = _record(lm, pair, start, train, held_out, options, trainer, record, looks)
         save_tuned(lm.model, lm.tokenizer, folder / "tuned", told, pair.role(start).source, weights)
     return record
 
 
-def _conclude(callbacks: Sequence[Callback], lm: LM, kept: int) -> None:
-    """Have callbacks speak of the weights that are kept, where these are not the last ones."""
-    for callback in callbacks:
-        if callable(conclude := getattr(callback, "conclude", None)):
-            conclude(replace(lm, model=plain_model(lm.model)), kept)
+def _conclude(looks: Sequence[TrainingLook], lm: LM, kept: int) -> None:
+    """Have measurements speak of the weights that are kept, where these are not the last ones."""
+    for look in looks:
+        look.conclude(replace(lm, model=plain_model(lm.model)), kept)
 
 
 def _load(pair: Pair, start: str, options: TuneOptions) -> LM:
@@ -118,13 +120,10 @@ def _record(
     options: TuneOptions,
     trainer: Mapping[str, Any],
     record: TuneRecord,
-    callbacks: Sequence[Callback],
+    looks: Sequence[TrainingLook],
 ) -> dict[str, Any]:
-    measured = {}
-    for callback in callbacks:
-        give = getattr(callback, "record", None)
-        if callable(give) and (found := give()):
-            measured[type(callback).__name__] = found
+    records = {type(look).__name__: look.record() for look in looks}
+    measured = {name: record for name, record in records.items() if record}
     return provenance(
         what=f"{options.method} tuning of {pair.name}:{start} on {train.where}",
         command=" ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -75,9 +75,9 @@ def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
 
     Columns: ``role, text, id, dataset, instruction_score, followed, rating``, numbers of tokens ``n_prompt,
     n_instruction, n_context, n_other, n_template, n_cut, n_response``, densities ``density_instruction,
-    density_context, density_other, density_response``, and ``engine, finished, prompt, response``. ``text`` is whose
-    response it is: ``base``, ``tuned`` or ``given``. ``followed`` is nullable boolean; a region without tokens has
-    density NaN.
+    density_context, density_other, density_response``, and ``engine, finished, prompt, response``. ``text`` is
+    whose response it is: ``base``, ``tuned`` or ``given``. ``followed`` is nullable boolean; a region without
+    tokens has density NaN.
 
     Args:
         measured: Samples with their scores.

@@ -15,8 +15,8 @@ def holm(findings: Sequence[Finding], over: str) -> list[Finding]:
 
     Args:
         findings: Findings of one family; those that could not be tested take no part.
-        over: What the findings differ in, e.g. ``quarters of the depth``; noted in ``corrected_over`` where at least
-            two were tested.
+        over: What the findings differ in, e.g. ``quarters of the depth``; noted in ``corrected_over`` where at
+            least two were tested.
 
     Returns:
         The same findings, in order, with ``p_corrected``.

@@ -13,6 +13,8 @@ from scipy import stats
 from shiftlens.stats.result import Comparison, Values
 
 RESAMPLES = 5000
+WELCH_UNPAIRED = "Welch t, one-sided (unpaired, as published)"
+"""Name of the test that the paper applied to paired samples."""
 ROUNDING = 1e-9
 """Relative differences below this are rounding, not variance."""
 
@@ -67,19 +69,22 @@ def varies(values: Float[np.ndarray, "*rows n"]) -> Bool[np.ndarray, "*rows"]:
     return np.asarray(np.ptp(values, axis=-1) > ROUNDING * np.abs(values).max(axis=-1))
 
 
-def independent(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
+def independent(
+    a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES, unit: str = "samples"
+) -> Comparison:
     """Is the mean of ``a`` greater than that of ``b``? Welch's t-test, one-sided (paper, T1).
 
     Args:
-        a: [samples] one group.
-        b: [samples] the other group.
-        seed: of the bootstrap.
-        resamples: of the bootstrap; 0 for no interval.
+        a: [samples] One group.
+        b: [samples] The other group.
+        seed: Random seed for the bootstrap.
+        resamples: Number of bootstrap resamples; 0 for no interval.
+        unit: What the numbers are of, for the reason why they cannot be tested.
 
     Returns:
         p, t, Hedges g with a 95 % bootstrap interval, and a Mann-Whitney p beside.
     """
-    why_not = _untestable(a, b)
+    why_not = _untestable(a, b, unit)
     if why_not:
         return Comparison(why_not=why_not)
     p, t = _welch(a, b)
@@ -92,10 +97,10 @@ def paired(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> C
     """Is ``a`` greater than ``b`` on the same prompts? Paired t-test, one-sided (paper's T2, paired).
 
     Args:
-        a: [samples] one condition.
-        b: [samples] the other condition, same order.
-        seed: of the bootstrap.
-        resamples: of the bootstrap; 0 for no interval.
+        a: [samples] One condition.
+        b: [samples] The other condition, same order.
+        seed: Random seed for the bootstrap.
+        resamples: Number of bootstrap resamples; 0 for no interval.
 
     Returns:
         p, t, Hedges g of the two conditions with a 95 % interval (prompts resampled), and beside it the
@@ -115,15 +120,15 @@ def paired(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> C
     others = {
         "paired t, two-sided": float(stats.ttest_rel(a, b).pvalue),
         "Wilcoxon signed rank, one-sided": float(stats.wilcoxon(a, b, alternative="greater").pvalue),
-        "Welch t, one-sided (unpaired, as published)": _welch(a, b)[0],
+        WELCH_UNPAIRED: _welch(a, b)[0],
     }
     ci = _interval((a, b), paired=True, seed=seed, resamples=resamples)
     return Comparison(float(test.pvalue), float(test.statistic), hedges_g(a, b), ci, others)
 
 
-def _untestable(a: Values, b: Values) -> str:
+def _untestable(a: Values, b: Values, unit: str = "samples") -> str:
     if min(len(a), len(b)) < 2:
-        return f"needs at least 2 samples in each group, has {len(a)} and {len(b)}"
+        return f"needs at least 2 {unit} in each group, has {len(a)} and {len(b)}"
     if np.isnan(hedges_g(a, b)):
         return "neither group varies"
     return ""

@@ -10,18 +10,18 @@ from typing import Any
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
+from shiftlens.results.finding import rejected
 from shiftlens.sweep.records import JobRecord, split, swept
 
 SETTINGS = ("saliency.L", "saliency.b", "saliency.p")
 _COPIED = (
     "data", "name", "question", "role", "view", "test", "n", "effect", "effect_name", "statistic", "p",
-    "p_corrected", "verdict", "note",
+    "p_corrected", "verdict", "note", "why_not", "expected",
 )  # fmt: skip
 COLUMNS = (
-    "job", "base", "tuned", *SETTINGS, *_COPIED, "ci_low", "ci_high", "p_sweep", "correction", "overrides",
-    "folder", "_unit", "_grid",
+    "job", "base", "tuned", *SETTINGS, *_COPIED, "ci_low", "ci_high", "p_sweep", "correction", "stands",
+    "overrides", "folder", "_unit", "_grid",
 )  # fmt: skip
-_GRID = "max-T permutation over"  # how a finding says that its correction covers all settings of L, b and p
 
 
 def cells_table(sweep: Path, jobs: Sequence[JobRecord]) -> pd.DataFrame:
@@ -33,8 +33,8 @@ def cells_table(sweep: Path, jobs: Sequence[JobRecord]) -> pd.DataFrame:
 
     Returns:
         ``job, base, tuned``, the settings ``saliency.L, saliency.b, saliency.p``, the finding's fields,
-        ``p_sweep`` and ``correction`` (see :func:`corrected`), ``overrides, folder``, and a column
-        for each further swept key.
+        ``p_sweep`` and ``correction`` (see :func:`corrected`), ``stands`` (whether the finding
+        does with ``p_sweep``), ``overrides, folder``, and a column for each further swept key.
     """
     keys = [key for key in swept([job.overrides for job in jobs]) if key not in COLUMNS]
     rows: list[dict[str, Any]] = []
@@ -60,14 +60,16 @@ def cells_table(sweep: Path, jobs: Sequence[JobRecord]) -> pd.DataFrame:
                     "overrides": " ".join(job.overrides),
                     "folder": job.folder,
                     "_unit": unit,
-                    "_grid": any(name.startswith(_GRID) for name in finding["p_others"]),
+                    "_grid": {"L", "b", "p"} <= set(finding.get("corrected_over", ())),
                     **{key: overrides.get(key) for key in keys},
                 }
             )
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *keys])
     numbers = ["effect", "ci_low", "ci_high", "statistic", "p", "p_corrected"]
     # A column that is None throughout would otherwise be stored without a type.
-    return corrected(frame.astype(dict.fromkeys(numbers, "float64"))).drop(columns=["_unit", "_grid"])
+    cells = corrected(frame.astype(dict.fromkeys(numbers, "float64"))).drop(columns=["_unit", "_grid"])
+    asked = zip(cells["p_sweep"], cells["effect"], cells["expected"].notna(), strict=True)
+    return cells.assign(stands=[rejected(p, effect, one_sided) for p, effect, one_sided in asked])
 
 
 def corrected(cells: pd.DataFrame) -> pd.DataFrame:

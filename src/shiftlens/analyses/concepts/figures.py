@@ -13,11 +13,8 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from shiftlens.analyses.density.figures import COLORS
 from shiftlens.models.roles import ROLES
-
-NULL_BAND = "rgba(128,134,140,0.28)"
-"""Fill of what chance would show; it reads on light and dark ground."""
+from shiftlens.results.look import COLORS, NULL_BAND, finish
 
 _DEPTH = {"1": "1<br>input", "2": "2", "3": "3", "4": "4<br>output"}
 _TOLD = "can be described"
@@ -175,20 +172,6 @@ def tasks(table: pd.DataFrame) -> go.Figure:
     fig.update_xaxes(title="share of concepts, all layers", ticksuffix="%", rangemode="tozero")
     fig.update_yaxes(autorange="reversed")
     return finish(fig, height=320)
-
-
-def finish(fig: go.Figure, height: int = 360) -> go.Figure:
-    """The look that all figures of the weights share."""
-    fig.update_layout(
-        template="plotly_white",
-        height=height,
-        margin={"l": 60, "r": 24, "t": 60, "b": 76},
-        # At the top edge, whatever the height.
-        legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 0.99, "yanchor": "top", "yref": "container"},
-    )
-    # Titles of panels; plotly's own size belongs to a whole figure.
-    fig.update_annotations(font_size=14)
-    return fig
 
 
 _SYMBOL = {"base": "square", "tuned": "circle"}

@@ -24,9 +24,14 @@ from shiftlens.stats.multiple_testing import holm
 from shiftlens.stats.two_groups import RESAMPLES
 from shiftlens.weights.depth import depth_parts
 
-_TOLD = "interpretable"
+INTERPRETABLE = "interpretable"
+_MEASURES = {
+    INTERPRETABLE: "share of concepts that can be described",
+    "level": "share of concepts about {}",
+    "task": "share of concepts that serve {}",
+}
 _QUESTIONS = {
-    _TOLD: "Did tuning change how many concepts can be described?",
+    INTERPRETABLE: "Did tuning change how many concepts can be described?",
     "level": "Did tuning change how many concepts are about {}?",
     "task": "Did tuning change how many concepts serve {}?",
 }
@@ -39,6 +44,7 @@ class ConceptEvidence:
     Args:
         findings: one per class, named ``concepts/interpretable``, ``concepts/level/syntax``,
             ``concepts/task/coding`` and so on, with p corrected over all of them.
+        kinds: Kind of each finding's class: ``interpretable``, ``level`` or ``task``.
         interpretability: ``role, layer, described, n, share``.
         shares: ``kind, class, layers, base, tuned, difference, n, gained, lost``: shares of matched concepts, by
             quarter of the depth (``1`` is next to the input) and for ``all`` layers; ``kind`` is
@@ -47,6 +53,7 @@ class ConceptEvidence:
     """
 
     findings: Sequence[Finding]
+    kinds: Sequence[str]
     interpretability: pd.DataFrame
     shares: pd.DataFrame
     keywords: pd.DataFrame
@@ -87,22 +94,23 @@ def concept_evidence(
         >>> found = concept_evidence([[none] * 8], [[syntax] * 7 + [none]], [np.arange(8)])
         >>> found.findings[0].name, found.findings[0].p, found.findings[0].effect
         ('concepts/interpretable', 0.015625, 0.875)
-        >>> next(f.note for f in found.findings if f.name == "concepts/task/coding")
-        'not testable: no matched concept gained or lost it'
+        >>> next(f.why_not for f in found.findings if f.name == "concepts/task/coding")
+        'no matched concept gained or lost it'
     """
     _check(base, tuned, matches)
     before = [annotation for layer in base for annotation in layer]
     after = [layer[i] for layer, match in zip(tuned, matches, strict=True) for i in match.tolist()]
     layer = np.repeat(np.arange(len(base)), [len(annotations) for annotations in base])
     classes = [
-        _class(_TOLD, _TOLD, [a.told for a in before], [a.told for a in after]),
+        _class(INTERPRETABLE, INTERPRETABLE, [a.told for a in before], [a.told for a in after]),
         *(_class("level", n, [a.level == n for a in before], [a.level == n for a in after]) for n in LEVELS),
         # "none" is the absence of a task, not one more.
         *(_class("task", n, [a.task == n for a in before], [a.task == n for a in after]) for n in TASKS[:-1]),
     ]
     findings = [_finding(c, layer, seed) for c in classes]
     return ConceptEvidence(
-        findings=holm(findings),
+        findings=holm(findings, "classes of concepts"),
+        kinds=[c.kind for c in classes],
         interpretability=_interpretability({"base": base, "tuned": tuned}),
         shares=pd.DataFrame([row for c in classes for row in _shares(c, layer, len(base))]),
         keywords=keyword_ranks(_descriptions(base), _descriptions(tuned)),
@@ -188,7 +196,10 @@ def _finding(c: _Class, layer: Integer[np.ndarray, " pairs"], seed: int) -> Find
         ci=layer_bootstrap(change, layer, seed) if p is not None else None,
         p=p,
         p_others=others,
-        note="" if p is not None else f"not testable: {why_not}",
+        why_not="" if p is not None else why_not,
+        measure=_MEASURES[c.kind].format(c.name),
+        unit="%",
+        headline=c.kind == INTERPRETABLE,
     )
 
 

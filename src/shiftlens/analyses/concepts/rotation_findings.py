@@ -116,19 +116,20 @@ def rotation_findings(layers: pd.DataFrame, depth: int, null: RotationNull, seed
             effect=float(cosine.mean()),
             ci=layer_bootstrap(cosine, np.arange(len(rows)), seed) if turned else None,
             p=float((1 + (drawn >= cosine.mean()).sum()) / (1 + RESAMPLES)) if turned else None,
-            note=note if turned else "not testable: base and tuned have the same concepts, nothing turned",
+            note=note if turned else "",
+            why_not="" if turned else "base and tuned have the same concepts, nothing turned",
         )
-    return [found.pop("all"), *holm(list(found.values()))]
+    return [found.pop("all"), *holm(list(found.values()), "quarters of the depth")]
 
 
 def not_comparable(why_not: str) -> Finding:
     """The finding where base and tuned have no concepts to compare.
 
     Example:
-        >>> not_comparable("base has 2 layers, tuned 3").note
-        'not testable: base has 2 layers, tuned 3'
+        >>> not_comparable("base has 2 layers, tuned 3").why_not
+        'base has 2 layers, tuned 3'
     """
-    return _finding("all", 0, {}, None, None, None, f"not testable: {why_not}")
+    return _finding("all", 0, {}, None, None, None, why_not=why_not)
 
 
 def _finding(
@@ -138,7 +139,8 @@ def _finding(
     effect: float | None,
     ci: tuple[float, float] | None,
     p: float | None,
-    note: str,
+    note: str = "",
+    why_not: str = "",
 ) -> Finding:
     where = "all layers" if part == "all" else f"quarter {part} of the depth"
     return Finding(
@@ -156,4 +158,8 @@ def _finding(
         ci=ci,
         p=p,
         note=note,
+        why_not=why_not,
+        measure=f"mean |cosine| of a base concept and its tuned match ({where})",
+        expected="pair",
+        headline=part == "all",
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+
 from shiftlens.analyses.density.controls import ControlTest, run_controls
 from shiftlens.analyses.density.grid import Grid, all_settings, grid
 from shiftlens.analyses.density.questions import followed_question, tuning_question
@@ -16,8 +17,8 @@ from shiftlens.results.verdict import judge
 from shiftlens.scores.densities import densities
 from shiftlens.scores.scored import Scored
 from shiftlens.scores.settings import Settings
-from shiftlens.stats.permutation import PERMUTATIONS, MaxT
 from shiftlens.stats.multiple_testing import holm
+from shiftlens.stats.permutation import PERMUTATIONS, MaxT
 
 POOLED = "pooled"
 
@@ -45,6 +46,7 @@ def examine(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
     controls: Sequence[ControlTest] = (),
+    labels: tuple[str, str] = ("base", "tuned"),
 ) -> Examination:
     """All of T1 and T2 from raw importance or kept scores.
 
@@ -56,6 +58,7 @@ def examine(
         permutations: relabellings of each permutation test.
         seed: Random seed of bootstrap intervals, relabellings and random masks.
         controls: Controls beyond :data:`shiftlens.analyses.density.controls.CONTROLS`.
+        labels: What to call the two models in T2.
 
     Returns:
         Findings with ``p_corrected`` (max-T over the grid, then Holm over data sets; pooled: max-T alone),
@@ -76,7 +79,7 @@ def examine(
     questions = [
         (followed_question(records, "tuned"), lambda rows: followed_vs_unfollowed(rows, "tuned", seed)),
         (followed_question(records, "base"), lambda rows: followed_vs_unfollowed(rows, "base", seed)),
-        (tuning_question(records), lambda rows: base_vs_tuned(rows, seed)),
+        (tuning_question(records), lambda rows: base_vs_tuned(rows, seed, labels)),
     ]
     findings, tables = [], []
     for _, inside, table in parts:

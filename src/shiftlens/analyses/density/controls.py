@@ -7,12 +7,15 @@ whether the effect depends on the form of the score, two whether response or pro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from hydra.utils import instantiate
 from jaxtyping import Int
 
 from shiftlens.analyses.density.specificity import context_tokens, other_tokens, random_mask
+from shiftlens.errors import ConfigError
 from shiftlens.results.finding import Control
 from shiftlens.scores.densities import Densities
 from shiftlens.scores.following import MIN_RESPONSE_TOKENS
@@ -114,3 +117,25 @@ def run_controls(
         further: Controls beyond :data:`CONTROLS`.
     """
     return tuple(control(question, sample, seed) for control in (*CONTROLS, *further))
+
+
+def controls_from_config(nodes: Mapping[str, Any] | None) -> tuple[ControlTest, ...]:
+    """Controls named in a configuration.
+
+    Args:
+        nodes: Name -> a node whose ``_target_`` makes a control, see :data:`ControlTest`; a function needs
+            ``_partial_: true``.
+
+    Raises:
+        ConfigError: A node does not give something that can be called.
+
+    Example:
+        >>> controls_from_config(None)
+        ()
+    """
+    made = {name: instantiate(dict(node)) for name, node in (nodes or {}).items()}
+    wrong = [name for name, control in made.items() if not callable(control)]
+    if wrong:
+        expected = "expected a control: (question, densities, seed) -> Control"
+        raise ConfigError("\n".join(f"controls.{name}: {expected}" for name in wrong))
+    return tuple(made.values())

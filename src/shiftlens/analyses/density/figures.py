@@ -48,7 +48,12 @@ def density_by_region(samples: pd.DataFrame) -> go.Figure:
             fig.add_bar(
                 x=columns,
                 y=[float(value.mean()) if len(value) else None for value in values],
-                error_y={"type": "data", "array": [_half_width(value) for value in values], "thickness": 1.2, "color": INK},
+                error_y={
+                    "type": "data",
+                    "array": [_half_width(value) for value in values],
+                    "thickness": 1.2,
+                    "color": INK,
+                },
                 text=[f"n={len(value)}" if len(value) else "" for value in values],
                 textposition="inside",
                 insidetextanchor="start",

@@ -16,7 +16,6 @@ from shiftlens.scores import score
 from shiftlens.scores.samples import Measured
 from shiftlens.scores.settings import Settings
 
-
 REGIONS = ("instruction", "context", "other", "template", "response")
 
 

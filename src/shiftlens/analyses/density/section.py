@@ -44,8 +44,8 @@ _LEADS = {
     "sensitivity": "The test statistic of each finding over every choice that could have been made (T1: followed "
     "against unfollowed; T2: tuned against base; data: {data}). Red: the effect goes the expected way. A dot: "
     "p ≤ 0.05 after correction for the whole grid. One bright cell among pale ones is selection, not evidence.",
-    "profile": "Mean density in ten bins of relative prompt position, with 95 % confidence bands. A dip in the middle "
-    "is the “lost in the middle” pattern.",
+    "profile": "Mean density in ten bins of relative prompt position, with 95 % confidence bands. A dip in the "
+    "middle is the “lost in the middle” pattern.",
 }
 
 
@@ -106,7 +106,7 @@ def density_sections(
 
 
 def density_scalars(samples: pd.DataFrame) -> dict[str, float]:
-    """Means per role as ``base/...`` and ``tuned/...``, their difference as ``shift/...``; unknown ones are absent.
+    """Means per role as ``base/...`` and ``tuned/...``, their difference as ``shift/...``; no entry if unknown.
 
     Example:
         >>> samples = pd.DataFrame({"role": ["base", "tuned"], "instruction_score": [1.0, 1.5]})

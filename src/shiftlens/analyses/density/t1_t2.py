@@ -11,8 +11,11 @@ from shiftlens.results.finding import Finding
 from shiftlens.scores.following import MIN_RESPONSE_TOKENS
 from shiftlens.stats.two_groups import independent, paired
 
-
-T1, T1_IN_BASE, T2 = "density/followed_vs_unfollowed", "density/followed_vs_unfollowed_in_base", "density/base_vs_tuned"
+T1, T1_IN_BASE, T2 = (
+    "density/followed_vs_unfollowed",
+    "density/followed_vs_unfollowed_in_base",
+    "density/base_vs_tuned",
+)
 
 
 def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int = 0) -> Finding:
@@ -49,7 +52,7 @@ def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int
     )
 
 
-def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
+def base_vs_tuned(samples: pd.DataFrame, seed: int = 0, labels: tuple[str, str] = ("base", "tuned")) -> Finding:
     """T2: does tuning raise the instruction score on the same prompts?
 
     Nothing is dropped; an empty response scores 0, as in the paper.
@@ -57,6 +60,7 @@ def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
     Args:
         samples: Rows of one data set, as in table ``samples``.
         seed: Random seed of the bootstrap interval.
+        labels: What to call the groups of the base and of the tuned model.
     """
     wide = samples.pivot(index="id", columns="role", values="instruction_score").reindex(columns=["base", "tuned"])
     both = wide.dropna()
@@ -64,18 +68,18 @@ def base_vs_tuned(samples: pd.DataFrame, seed: int = 0) -> Finding:
     missing = len(wide) - len(both)
     lengths = samples.groupby("role")["n_response"].mean()
     # Density counts response tokens, so a difference in length is a rival explanation.
-    length_note = f"mean response tokens: base {lengths['base']:.1f}, tuned {lengths['tuned']:.1f}"
+    length_note = f"mean response tokens: {labels[0]} {lengths['base']:.1f}, {labels[1]} {lengths['tuned']:.1f}"
     return paired(tuned, base, seed).finding(
         name=T2,
         view="density",
         measure="instruction score",
-        expected="tuned",
+        expected=labels[1],
         data=_data(samples),
         role="both",
         question="Did tuning raise the weight of instruction words?",
         null="mean difference of instruction score, tuned minus base on the same prompts, is <= 0",
         test="paired t, one-sided",
-        groups={"base": base, "tuned": tuned},
+        groups=dict(zip(labels, (base, tuned), strict=True)),
         n=len(both),
         notes=[length_note, *([f"left out: {missing} prompts without a score of both roles"] if missing else [])],
     )

@@ -1,4 +1,4 @@
-"""Faithfulness: how well gradient x embedding ranks the prompt tokens, held against exact ablation.
+"""Compares how the importance ranks the prompt tokens with how exact ablation ranks them.
 
 The importance is the first-order estimate of what happens if an embedding is set to zero. For each response token
 the two orders of the prompt tokens are compared by their rank correlation, which a positive factor per response
@@ -15,16 +15,8 @@ import pandas as pd
 from jaxtyping import Float
 from scipy import stats
 
-from shiftlens.models.roles import ROLES
-from shiftlens.results.finding import Finding
-from shiftlens.stats.one_sample import mean_of
-
-COMPARED = {
-    "zero": "gradient x embedding and ablation to zero",
-    "mean": "gradient x embedding and ablation to the mean embedding",
-    "zero_vs_mean": "the two ablations",
-}
-"""What is compared, by the name it has in the table."""
+CERTAIN = 0.9
+"""Response tokens of at least this probability are told apart: little is left to explain there."""
 
 
 def rank_correlation(
@@ -93,49 +85,16 @@ def prompt_means(table: pd.DataFrame) -> pd.DataFrame:
     return known.groupby(["role", "replaced_by", "dataset", "id"], sort=False)["spearman"].mean().reset_index()
 
 
-def faithfulness_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
-    """Mean rank correlation of both models, and whether it changed; prompts are the unit.
+def certainty(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean correlation of importance and ablation for near-certain and for other response tokens.
 
     Args:
-        table: rows from :func:`faithfulness_rows`; the prompts are a sample of all data sets together.
-        seed: of the bootstrap intervals.
+        table: Rows from :func:`faithfulness_rows`.
 
     Returns:
-        Findings named ``faithfulness/<replaced_by>_in_<role>`` and ``faithfulness/<replaced_by>_base_vs_tuned``.
+        ``role, certain, spearman, n``: ``certain`` says whether the tokens have a probability of at least
+        :data:`CERTAIN`; tokens without a correlation are left out.
     """
-    means, data = prompt_means(table), ", ".join(table["dataset"].unique())
-    findings = []
-    for by in table["replaced_by"].unique():
-        wide = means[means["replaced_by"] == by].pivot(index=["dataset", "id"], columns="role", values="spearman")
-        wide = wide.reindex(columns=list(ROLES))
-        for role in ROLES:
-            values = wide[role].dropna().to_numpy(float)
-            findings.append(
-                mean_of(values, seed).finding(
-                    name=f"faithfulness/{by}_in_{role}",
-                    data=data,
-                    role=role,
-                    question=f"Do {COMPARED[by]} rank the prompt tokens alike in the {role} model?",
-                    null="mean rank correlation is 0",
-                    test="one-sample t, two-sided",
-                    groups={role: values},
-                    n=len(values),
-                    effect_name="mean Spearman correlation",
-                )
-            )
-        both = wide.dropna()
-        base, tuned = both["base"].to_numpy(float), both["tuned"].to_numpy(float)
-        findings.append(
-            mean_of(tuned - base, seed).finding(
-                name=f"faithfulness/{by}_base_vs_tuned",
-                data=data,
-                role="both",
-                question=f"Do {COMPARED[by]} agree as well in the tuned model as in the base?",
-                null="mean difference of rank correlation, tuned minus base on the same prompts, is 0",
-                test="paired t, two-sided",
-                groups={"base": base, "tuned": tuned},
-                n=len(both),
-                effect_name="difference of Spearman correlation",
-            )
-        )
-    return findings
+    known = table[table["replaced_by"] != "zero_vs_mean"].dropna(subset="spearman")
+    grouped = known.groupby([known["role"], (known["probability"] >= CERTAIN).rename("certain")], sort=False)
+    return grouped["spearman"].agg(spearman="mean", n="size").reset_index()

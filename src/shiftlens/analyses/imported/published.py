@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from shiftlens.analyses.density.t1_t2 import T1, T1_IN_BASE, T2
 from shiftlens.errors import SourceError
 from shiftlens.results.finding import Control, Finding
 from shiftlens.scores.following import followed_or_rated
 from shiftlens.scores.scored import Scored
+from shiftlens.stats.two_groups import WELCH_UNPAIRED
 
 FILES = {"base": "llama_7b.parquet", "tuned": "vicuna_7b.parquet"}
 LEVELS = 10
@@ -23,7 +25,6 @@ _LEGEND = (
     "table, *yes*: the finding stands against the control; t and g are the control's own (of random masks, the "
     "median of the draws)."
 )
-_WELCH = "Welch t, one-sided (unpaired, as published)"
 
 
 def read_published(folder: Path | str) -> list[Scored]:
@@ -98,24 +99,21 @@ def published_table(findings: Sequence[Finding]) -> str:
 
 
 def _test_row(finding: Finding) -> list[str]:
-    (_, first), (_, second) = finding.groups.items()
-    # T1 lists the followed group first, T2 the base: the one expected to be higher comes last here.
-    low, high = (first, second) if "base" in finding.groups else (second, first)
-    assert finding.effect is not None and finding.p is not None
+    assert finding.effect is not None and finding.p is not None and finding.expected is not None
+    high = finding.groups[finding.expected]
+    (low,) = (group for name, group in finding.groups.items() if name != finding.expected)
     interval = f" [{finding.ci[0]:.2f}, {finding.ci[1]:.2f}]" if finding.ci else ""
-    paired = _WELCH in finding.p_others
+    paired = WELCH_UNPAIRED in finding.p_others
     return [
         _short(finding), finding.data, str(finding.n) if paired else f"{high.n} / {low.n}",
         f"{low.mean:.4f} ± {low.std:.4f}", f"{high.mean:.4f} ± {high.std:.4f}", f"{finding.effect:.2f}{interval}",
-        f"{finding.p_others[_WELCH] if paired else finding.p:.2e}", f"{finding.p:.1e}" if paired else "–",
+        f"{finding.p_others[WELCH_UNPAIRED] if paired else finding.p:.2e}", f"{finding.p:.1e}" if paired else "–",
         "–" if finding.p_corrected is None else f"{finding.p_corrected:.4f}", finding.verdict,
     ]  # fmt: skip
 
 
 def _short(finding: Finding) -> str:
-    if "base" in finding.groups:
-        return "T2"
-    return "T1" if finding.role == "tuned" else f"T1 ({finding.role})"
+    return {T1: "T1", T1_IN_BASE: "T1 (base)", T2: "T2"}[finding.name]
 
 
 def _mark(control: Control) -> str:

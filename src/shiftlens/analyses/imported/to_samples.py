@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
+from shiftlens.analyses.density.maps import SaliencyMap
 from shiftlens.analyses.imported.imported_sample import Sample
 from shiftlens.analyses.imported.sentencepiece_text import pieces_text, shown
 from shiftlens.attribution import Row
 from shiftlens.prompts.encode import Encoded
 from shiftlens.prompts.schema import Prompt
-from shiftlens.results.analysis import SaliencyMap
 from shiftlens.scores import density, instruction_score
 from shiftlens.scores.samples import Measured, samples_table
 from shiftlens.scores.settings import Settings

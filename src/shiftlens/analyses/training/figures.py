@@ -10,15 +10,11 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from shiftlens.analyses.concepts.figures import finish
-from shiftlens.analyses.density.figures import COLORS
 from shiftlens.analyses.word_pairs.figures import KIND_COLORS
+from shiftlens.results.look import COLORS, QUIET, REGION_COLORS, Z95, finish
 from shiftlens.scores.samples import BINS
 from shiftlens.stats.rates import wilson
 
-REGION_COLORS = {"instruction": "#0b7a75", "context": "#7b5ea7", "other": "#a8adb3"}
-QUIET = "#5c6670"
-_Z95 = 1.96
 _DEPTH = {
     "1": "quarter 1, input",
     "2": "quarter 2",
@@ -26,32 +22,6 @@ _DEPTH = {
     "4": "quarter 4, output",
     "all": "all layers",
 }
-
-
-def training_charts(curves: pd.DataFrame) -> dict[str, go.Figure]:
-    """The figures that ``curves`` allow, by stable name.
-
-    Args:
-        curves: ``step, measure, group, value, std, n``, see :mod:`shiftlens.analyses.training.curves`.
-
-    Returns:
-        Some of ``loss``, ``follow``, ``scores``, ``density``, ``during_profile``, ``during_rotation`` and
-        ``during_pairs``.
-
-    Example:
-        >>> training_charts(pd.DataFrame(columns=["step", "measure", "group", "value", "std", "n"]))
-        {}
-    """
-    made = {
-        "loss": loss(curves),
-        "follow": follow(curves),
-        "scores": scores(curves),
-        "density": density(curves),
-        "during_profile": profile(curves),
-        "during_rotation": rotation(curves),
-        "during_pairs": pairs(curves),
-    }
-    return {name: figure for name, figure in made.items() if figure.data}
 
 
 def loss(curves: pd.DataFrame) -> go.Figure:
@@ -196,7 +166,7 @@ def _of(curves: pd.DataFrame, measure: str, group: str) -> pd.DataFrame:
 
 
 def _half(rows: pd.DataFrame) -> pd.Series[float]:
-    return _Z95 * rows["std"].fillna(0.0) / np.sqrt(rows["n"])
+    return Z95 * rows["std"].fillna(0.0) / np.sqrt(rows["n"])
 
 
 def _over_steps(fig: go.Figure, legend: bool = True) -> go.Figure:

@@ -11,9 +11,9 @@ import pandas as pd
 from scipy import stats
 
 from shiftlens.analyses.density.compute import POOLED, examine
+from shiftlens.analyses.density.t1_t2 import T2
 from shiftlens.analyses.training.curves import SCORES
 from shiftlens.results.finding import Finding, Group
-from shiftlens.results.verdict import two_sided as two_sided
 from shiftlens.scores.samples import Measured, samples_table
 from shiftlens.scores.scored import scored
 from shiftlens.scores.settings import Settings
@@ -97,7 +97,7 @@ def follow_finding(change: RateChange, data: str) -> Finding:
     """
     groups = {"before": change.before, "after": change.after}
     note = f"{change.gained} prompts followed only after, {change.lost} only before"
-    finding = Finding(
+    return Finding(
         name="tuning/follow_rate",
         view="tuning",
         data=data,
@@ -112,8 +112,9 @@ def follow_finding(change: RateChange, data: str) -> Finding:
         ci=change.difference_ci,
         p=change.p,
         note=note,
+        measure="follow rate on held-out prompts",
+        unit="%",
     )
-    return two_sided(finding)
 
 
 def score_finding(
@@ -129,20 +130,16 @@ def score_finding(
         seed: of bootstrap, relabellings and random masks.
     """
     both = [replace(m, role=role) for role, part in (("base", before), ("tuned", after)) for m in part]
-    found = [
-        f for f in examine(scored(both, samples_table(both)), settings, seed=seed).findings
-        if f.name == "density/base_vs_tuned"
-    ]  # fmt: skip
-    finding = next((f for f in found if f.data == POOLED), found[0])
-    names = {"base": "before", "tuned": "after"}
+    records = scored(both, samples_table(both))
+    asked = [f for f in examine(records, settings, seed=seed, labels=("before", "after")).findings if f.name == T2]
+    finding = next((f for f in asked if f.data == POOLED), asked[0])
     return replace(
         finding,
         name=f"tuning/{text}/instruction_score",
         view="tuning",
-        groups={names[role]: part for role, part in finding.groups.items()},
         question=f"Did tuning raise the weight of instruction words? ({_ABOUT[text]})",
         null="mean difference of instruction score, after minus before on the same prompts, is <= 0",
-        note=finding.note.replace("base ", "before ").replace("tuned ", "after "),
+        measure=f"instruction score on {_ABOUT[text]}",
     )
 
 
@@ -164,6 +161,9 @@ def density_findings(probes: pd.DataFrame, steps: tuple[int, int], seed: int = 0
             found.append(
                 mean_of(change, seed).finding(
                     name=f"tuning/{text}/{measure}",
+                    view="tuning",
+                    measure=f"{_NAMES[measure]} on {_ABOUT[text]}",
+                    headline=False,
                     data=_data(probes),
                     role="both",
                     question=f"Did the {_NAMES[measure]} change? ({_ABOUT[text]})",
@@ -175,7 +175,7 @@ def density_findings(probes: pd.DataFrame, steps: tuple[int, int], seed: int = 0
                     notes=["of the prompts that have such tokens"] if len(values) < len(first) else [],
                 )
             )
-    return [two_sided(finding) for finding in holm(found)]
+    return holm(found, "regions and responses")
 
 
 def trend_findings(probes: pd.DataFrame, seed: int = 0) -> list[Finding]:
@@ -203,6 +203,9 @@ def trend_findings(probes: pd.DataFrame, seed: int = 0) -> list[Finding]:
         found.append(
             result.finding(
                 name=f"tuning/{text}/trend",
+                view="tuning",
+                measure="trend of the instruction score",
+                headline=False,
                 data=_data(probes),
                 role="both",
                 question=f"Did the instruction score rise or fall steadily while tuning? ({_ABOUT[text]})",
@@ -214,7 +217,7 @@ def trend_findings(probes: pd.DataFrame, seed: int = 0) -> list[Finding]:
                 notes=[f"{wide.shape[1]} looks"] if len(rho) else [],
             )
         )
-    return [two_sided(finding) for finding in holm(found)]
+    return holm(found, "responses")
 
 
 def _rho(scores: np.ndarray) -> float:

@@ -18,7 +18,7 @@ from shiftlens.analyses.training.curves import (
     pair_points,
     rotation_points,
 )
-from shiftlens.analyses.training.findings import Training, behaviour_findings, probe_rows, probes_table, two_sided
+from shiftlens.analyses.training.findings import Training, behaviour_findings, probe_rows, probes_table
 from shiftlens.analyses.training.history import Found, Judged
 from shiftlens.analyses.training.probes import Answers, answer, explain, kept, make_probes, restored
 from shiftlens.analyses.training.training_settings import ShiftSettings
@@ -30,6 +30,7 @@ from shiftlens.models.loading import LM
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.prompts.verifiable import followed
 from shiftlens.results.provenance import provenance
+from shiftlens.results.section import Section
 from shiftlens.scores.samples import Measured
 from shiftlens.scores.settings import Settings
 from shiftlens.weights.by_layer import select
@@ -241,7 +242,7 @@ class Looks:
         for watch in (self._concepts, self._pairs):
             section = None if watch is None else watch.conclusions(seed)
             if section is not None:
-                findings += map(two_sided, section.findings)
+                findings += section.findings
                 tables |= section.tables
         about = provenance(
             **self._about,
@@ -249,9 +250,8 @@ class Looks:
             shift={**vars(self.settings), "looks": sorted(found.steps), "kept": found.concluded},
         )
         held_out = found.held_out_table(self._held_out.encoded)
-        return Training(
-            findings, found.curves(), probes, held_out, found.looks_table(), found.change, about, tables
-        )
+        judged = list(Section(findings).findings)
+        return Training(judged, found.curves(), probes, held_out, found.looks_table(), found.change, about, tables)
 
 
 def _text(lm: LM, ids: Sequence[int]) -> str:

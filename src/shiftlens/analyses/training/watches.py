@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from shiftlens.analyses.concepts.rotation_findings import rotation_findings, rotation_tables
-from shiftlens.analyses.word_pairs.compute import KINDS, pairs_section
+from shiftlens.analyses.word_pairs.compute import KINDS
+from shiftlens.analyses.word_pairs.section import pairs_results
 from shiftlens.models.families import FamilyView, view
 from shiftlens.models.loading import LM
-from shiftlens.results.analysis import Section
+from shiftlens.results.section import Section
 from shiftlens.weights import LayerConcepts, compare_concepts, random_rotation
 from shiftlens.weights.by_layer import HeadPairs, ModelConcepts, ModelPairs, concepts_by_layer, pairs_by_layer
 from shiftlens.weights.head_pairs import lexicon as pair_lexicon
@@ -135,7 +136,7 @@ class PairWatch:
     prints: dict[str, str] = field(default_factory=dict)
     depth: int = field(default=0, init=False)
     heads: int = field(default=0, init=False)
-    _section: Section | None = field(default=None, init=False)
+    _latest: Section | None = field(default=None, init=False)
 
     def section(self, lm: LM, seed: int) -> Section:
         """A look, and the word pairs of the first look against those of now, as base against tuned."""
@@ -161,15 +162,15 @@ class PairWatch:
             role: ModelPairs(forms, weights.layers, heads, pairs)
             for role, pairs in (("base", self.first), ("tuned", self.first | made))
         }
-        self._section = pairs_section(models, self._verbs(), seed)
-        return self._section
+        self._latest = Section(*pairs_results(models, self._verbs(), seed))
+        return self._latest
 
     def conclusions(self, seed: int) -> Section | None:
         """Tables ``verb_shares`` and ``head_pairs`` and their findings, latest look; ``None`` before one."""
-        if self._section is None:
+        if self._latest is None:
             return None
-        tables = {name: self._section.tables[name] for name in ("verb_shares", "head_pairs")}
-        return Section(self._section.findings, tables)
+        tables = {name: self._latest.tables[name] for name in ("verb_shares", "head_pairs")}
+        return Section(self._latest.findings, tables)
 
     def _verbs(self) -> dict[str, dict[str, list[str]]]:
         words, groups = self.lexicon.words.words, (self.lexicon.instruction, self.lexicon.general)

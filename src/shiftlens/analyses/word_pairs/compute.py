@@ -1,81 +1,21 @@
-"""What attention heads learned: word pairs of base and tuned, and the verbs in those gained and lost.
-
-The paper's question: did heads take up pairs with instruction verbs (write, explain, ...) rather than with
-frequent verbs in general? Its unit is the verb: of the heads whose number of pairs with the verb changed,
-the share where it rose.
-"""
+"""Tables of the word pairs that attention heads of base and tuned know, and of the verbs in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int64
-from scipy import stats
+from jaxtyping import Bool, Int64
 
 from shiftlens.models.roles import ROLES
-from shiftlens.results.analysis import Section
-from shiftlens.results.finding import Finding
-from shiftlens.stats.multiple_testing import holm
-from shiftlens.stats.two_groups import independent
 from shiftlens.weights import verb_counts
 from shiftlens.weights.by_layer import HeadPairs, ModelPairs
-from shiftlens.weights.depth import depth_parts
 
 KINDS = ("instruction", "general")
 PERMUTATIONS = 9999
 Verbs = Mapping[str, Mapping[str, Sequence[str]]]
 Counts = Int64[np.ndarray, "layers heads verbs"]
-
-
-def pairs_section(models: Mapping[str, ModelPairs], verbs: Verbs, seed: int = 0) -> Section:
-    """Tables and tests of the word pairs of a pair of models.
-
-    Args:
-        models: role -> its word pairs, over the same words.
-        verbs: ``instruction`` and ``general`` -> verb -> the lower-case words that stand for it.
-        seed: of the bootstrap and of permutations.
-
-    Returns:
-        Findings ``pairs/instruction_vs_general/all`` and ``.../1`` to ``4`` by quarter of the depth; tables
-
-        - ``word_pairs``: ``role, layer, head, word_a, word_b``;
-        - ``head_pairs``: ``layer, head, base, tuned, gained, lost``, numbers of pairs;
-        - ``head_verbs``: ``layer, head, verb, kind, base, tuned, gained, lost``, numbers of pairs with a verb,
-          for heads that have any;
-        - ``verb_shares``: ``verb, kind, layers, share, more, fewer, n``: of the ``n`` heads where the number of
-          pairs with the verb changed, the share where it rose; NaN where it changed nowhere.
-
-        Models with different layers or heads have ``word_pairs`` alone, and one finding that says why.
-
-    Example:
-        >>> forms, none = ("poem", "write"), np.zeros((0, 2), int)
-        >>> base, tuned = (ModelPairs(forms, 1, (0,), {0: [pairs]}) for pairs in (none, np.array([[0, 1]])))
-        >>> verbs = {"instruction": {"write": ["write"]}, "general": {}}
-        >>> found = pairs_section({"base": base, "tuned": tuned}, verbs)
-        >>> found.tables["verb_shares"][["verb", "layers", "share", "n"]].values.tolist()
-        [['write', '1', 1.0, 1], ['write', 'all', 1.0, 1]]
-    """
-    tables = {"word_pairs": word_pairs_table(models)}
-    base, tuned = (models[role] for role in ROLES)
-    if (base.depth, base.heads, base.forms) != (tuned.depth, tuned.heads, tuned.forms):
-        why_not = (
-            f"base has {base.depth} layers and {len(base.heads)} heads looked at in each, "
-            f"tuned {tuned.depth} and {len(tuned.heads)}"
-        )
-        nothing = np.zeros(0)
-        return Section([_finding("all", nothing, nothing, 0, seed, why_not)], tables)
-    counts = _counts(base, tuned, {verb: words for kind in KINDS for verb, words in verbs[kind].items()})
-    kinds = {verb: kind for kind in KINDS for verb in verbs[kind]}
-    shares = verb_shares(counts["base"], counts["tuned"], kinds, depth_parts(list(base.layers), base.depth))
-    tables |= {
-        "head_pairs": head_pairs_table(base, tuned),
-        "head_verbs": _head_verbs(base, counts, kinds),
-        "verb_shares": shares,
-    }
-    return Section(verb_findings(shares, seed), tables)
 
 
 def word_pairs_table(models: Mapping[str, ModelPairs]) -> pd.DataFrame:
@@ -123,7 +63,7 @@ def verb_shares(
         parts: name -> which layers it has.
 
     Returns:
-        ``verb, kind, layers, share, more, fewer, n``, see :func:`pairs_section`.
+        ``verb, kind, layers, share, more, fewer, n``; ``share`` is NaN where the number changed in no head.
     """
     rows = []
     for name, part in parts.items():
@@ -135,56 +75,9 @@ def verb_shares(
     return pd.DataFrame(rows, columns=["verb", "kind", "layers", "share", "more", "fewer", "n"])
 
 
-def verb_findings(shares: pd.DataFrame, seed: int = 0) -> list[Finding]:
-    """Did tuning raise pairs with instruction verbs in more heads than pairs with general verbs?
-
-    Welch's t-test over verbs, as in the paper, for all layers and for each quarter of the depth; beside it a
-    permutation test that assumes no distribution. The quarters are corrected for being several.
-
-    Args:
-        shares: table from :func:`verb_shares`.
-        seed: of the bootstrap and of permutations.
-    """
-    found = {}
-    for name, rows in shares.groupby("layers", sort=False):
-        known = rows[rows["n"] > 0]
-        instruction, general = (known.loc[known["kind"] == kind, "share"].to_numpy(float) for kind in KINDS)
-        found[str(name)] = _finding(str(name), instruction, general, len(rows) - len(known), seed)
-    return [found.pop("all"), *holm(list(found.values()))] if found else []
-
-
-def _finding(
-    part: str,
-    instruction: Float[np.ndarray, " _"],
-    general: Float[np.ndarray, " _"],
-    unchanged: int,
-    seed: int,
-    why_not: str = "",
-) -> Finding:
-    result = independent(instruction, general, seed)
-    if result.p is not None:
-        permuted = stats.permutation_test(
-            (instruction, general), lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
-            vectorized=True, alternative="greater", n_resamples=PERMUTATIONS, rng=np.random.default_rng(seed),
-        )  # fmt: skip
-        result.p_others["permutation of verbs, one-sided"] = float(permuted.pvalue)
-    where = "all layers" if part == "all" else f"quarter {part} of the depth"
-    why_not = why_not or result.why_not.replace("samples", "verbs whose pairs changed")
-    return replace(result, why_not=why_not).finding(
-        name=f"pairs/instruction_vs_general/{part}",
-        data="attention heads",
-        role="both",
-        question=f"Did tuning raise pairs with instruction verbs in more heads than pairs with others? ({where})",
-        null="mean share of heads with more pairs after tuning, of the heads that changed: instruction verbs <= "
-        "general verbs",
-        test="Welch t over verbs, one-sided",
-        n=len(instruction) + len(general),
-        groups={"instruction": instruction, "general": general},
-        notes=[f"left out: {unchanged} verbs whose pairs changed in no head" if unchanged else ""],
-    )
-
-
-def _counts(base: ModelPairs, tuned: ModelPairs, verbs: Mapping[str, Sequence[str]]) -> dict[str, Counts]:
+def verb_counts_by_head(
+    base: ModelPairs, tuned: ModelPairs, verbs: Mapping[str, Sequence[str]]
+) -> dict[str, Counts]:
     """[layers, heads, verbs] numbers of pairs with each verb in base and tuned, gained and lost."""
     heads = list(_heads(base, tuned))
     knowledge = {
@@ -197,7 +90,16 @@ def _counts(base: ModelPairs, tuned: ModelPairs, verbs: Mapping[str, Sequence[st
     return {name: verb_counts(pairs, base.forms, verbs).reshape(shape) for name, pairs in knowledge.items()}
 
 
-def _head_verbs(model: ModelPairs, counts: Mapping[str, Counts], kinds: Mapping[str, str]) -> pd.DataFrame:
+def head_verbs_table(model: ModelPairs, counts: Mapping[str, Counts], kinds: Mapping[str, str]) -> pd.DataFrame:
+    """Numbers of pairs with a verb, for heads that have any.
+
+    Columns: ``layer, head, verb, kind, base, tuned, gained, lost``.
+
+    Args:
+        model: One of the two models, for the numbers of its layers and heads.
+        counts: From :func:`verb_counts_by_head`.
+        kinds: Verb -> ``instruction`` or ``general``, in the order of the last axis of ``counts``.
+    """
     layer, head, verb = np.nonzero(counts["base"] + counts["tuned"])
     names = np.array(list(kinds), dtype=object)[verb]
     columns = {

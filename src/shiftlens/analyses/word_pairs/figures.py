@@ -9,14 +9,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from shiftlens.analyses.concepts.figures import finish
-from shiftlens.analyses.density.figures import COLORS
+from shiftlens.results.look import COLORS, MIDDLE, QUIET, REGION_COLORS, Z95, finish
 
-KIND_COLORS = {"instruction": "#0b7a75", "general": "#5c6670"}
+KIND_COLORS = {"instruction": REGION_COLORS["instruction"], "general": QUIET}
 """Colour of each kind of verbs."""
-
-MIDDLE = "#f2f3f5"
-"""Colour of a head that gained as much as it lost."""
 
 _VERBS_SHOWN = 6
 _DEPTH = {
@@ -28,7 +24,6 @@ _DEPTH = {
 }
 _JITTER = 0.15
 _GOLDEN = (math.sqrt(5) - 1) / 2
-_Z95 = 1.96
 
 
 def head_changes(head_pairs: pd.DataFrame, head_verbs: pd.DataFrame, kind: str) -> go.Figure:
@@ -139,7 +134,7 @@ def verb_shares(table: pd.DataFrame) -> go.Figure:
         )
         groups = [(place, rows.loc[rows["layers"] == layers, "share"]) for place, layers in enumerate(depth)]
         groups = [(place, shares) for place, shares in groups if len(shares)]
-        halves = [_Z95 * float(s.std(ddof=1)) / math.sqrt(len(s)) if len(s) > 1 else 0.0 for _, s in groups]
+        halves = [Z95 * float(s.std(ddof=1)) / math.sqrt(len(s)) if len(s) > 1 else 0.0 for _, s in groups]
         fig.add_scatter(
             x=[place + side for place, _ in groups],
             y=[round(100 * float(shares.mean()), 2) for _, shares in groups],

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
-from shiftlens.report.write_tables import write_text
+from shiftlens.report.page import style
+from shiftlens.results.finding import ALPHA
+from shiftlens.results.render import render
 from shiftlens.results.sentence import p_value
+from shiftlens.support.whole_files import write_text
+from shiftlens.sweep.cells import SETTINGS
 
-ALPHA = 0.05
 MAX_ROWS = 1000
 """Cells listed; the page says so when there are more."""
 
@@ -43,38 +44,34 @@ def write_sweep_report(path: Path, jobs: pd.DataFrame, cells: pd.DataFrame, head
     Args:
         path: the HTML file.
         jobs: ``number, overrides, status, folder, seconds, error``, one row per job.
-        cells: one row per finding and job, with ``p_sweep``.
+        cells: Cells as in :func:`shiftlens.sweep.cells.cells_table`.
         head: of the sweep as a whole.
 
     Returns:
         The file written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("sweep.html.j2").render(
+    page = render(
+        Path(__file__).with_name("sweep_page.html.j2"),
         jobs=_records(jobs),
         head=head,
-        questions=list(questions(cells)),
+        questions=list(questions(cells, head.keys)),
         cells=_records(_by_question(cells).head(MAX_ROWS)),
         left_out=max(0, len(cells) - MAX_ROWS),
         number=_number,
         p_text=_p_text,
         alpha=ALPHA,
-        style=Markup(Path(__file__).with_name("report.css").read_text(encoding="utf-8")),
+        style=style(),
+        policy="",
     )
     return write_text(path, page)
 
 
-def questions(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def questions(cells: pd.DataFrame, keys: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """Each question asked: in how many cells its answer stands, and its heat maps.
 
     Args:
-        cells: see :func:`write_sweep_report`.
+        cells: See :func:`write_sweep_report`.
+        keys: Swept keys; those beside L, b and p set maps apart.
 
     Yields:
         ``name, question, correction, sentence, maps``.
@@ -86,17 +83,16 @@ def questions(cells: pd.DataFrame) -> Iterator[dict[str, Any]]:
             "question": family["question"].iloc[0],
             "correction": tested["correction"].iloc[0] if len(tested) else "",
             "sentence": _sentence(family, tested),
-            "maps": list(_maps(family)),
+            "maps": list(_maps(family, [key for key in keys if key not in SETTINGS and key in family])),
         }
 
 
 def _sentence(family: pd.DataFrame, tested: pd.DataFrame) -> str:
     if tested.empty:
-        notes = family["note"].fillna("").unique()
-        why = f": {notes[0].removeprefix('not testable: ')}" if len(notes) == 1 and notes[0] else ""
+        reasons = family["why_not"].fillna("").unique()
+        why = f": {reasons[0]}" if len(reasons) == 1 and reasons[0] else ""
         return f"Not testable in any of {len(family)} cells{why}."
-    stands = int((tested["p_sweep"] < ALPHA).sum())
-    text = f"p < {ALPHA} after correction in {stands} of {len(tested)} cells"
+    text = f"p ≤ {ALPHA} after correction in {int(tested['stands'].sum())} of {len(tested)} cells"
     effects = tested["effect"].dropna()
     if len(effects):
         kinds = " or ".join(tested["effect_name"].dropna().unique())
@@ -109,11 +105,11 @@ def _sentence(family: pd.DataFrame, tested: pd.DataFrame) -> str:
     return text + (f"; not testable in {untested} more." if untested else ".")
 
 
-def _maps(family: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def _maps(family: pd.DataFrame, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Heat maps b x p, one per L, for each pair, data set and further choice; none where all would be equal."""
     largest = family["effect"].abs().max()
-    grid = ["saliency.L", "saliency.b", "saliency.p"]
-    further = ["base", "tuned", "data", *_further(family)]
+    grid = list(SETTINGS)
+    further = ["base", "tuned", "data", *keys]
     for choice, group in family.groupby(further, sort=False, dropna=False):
         if len(group.drop_duplicates(grid)) < 2 or group["effect"].nunique(dropna=False) < 2:
             continue
@@ -134,12 +130,6 @@ def _maps(family: pd.DataFrame) -> Iterator[dict[str, Any]]:
         }
 
 
-def _further(family: pd.DataFrame) -> list[str]:
-    """Swept keys besides the settings: the columns that follow the known ones."""
-    names = [str(name) for name in family.columns]
-    return names[names.index("folder") + 1 :]
-
-
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
 
@@ -158,7 +148,7 @@ def _cell(row: dict[str, Any] | None, largest: float) -> dict[str, Any]:
         f"corrected {p_value(None if pd.isna(p) else p)}",
         "color": "tuned" if known and effect > 0 else "base",
         "share": round(70 * abs(effect) / largest) if known and largest > 0 else 0,
-        "stands": bool(p < ALPHA),
+        "stands": bool(row["stands"]),
         "href": f"{row['folder']}/report.html",
     }
 

@@ -1,22 +1,7 @@
-  // The views of the weights. Every part is there only if its data are.
-  const drawWeights = (target, name) => {
-    const figure = read(`data-${name}`);
-    figure.data.forEach(recolor);
-    Plotly.react(target, figure.data, themed(figure.layout), PLOT);
-  };
-
-  const pickPairs = document.getElementById("pick-pairs");
-  const paintWeights = () => {
-    for (const block of document.querySelectorAll(".weights-figure")) {
-      const name = block.id.replace("data-", "");
-      drawWeights(document.getElementById(`figure-${name}`), name);
-    }
-    if (pickPairs) drawWeights(document.getElementById("figure-pairs"), pickPairs.value);
-  };
-  if (pickPairs) {
-    pickPairs.closest("p").hidden = false;
-    pickPairs.addEventListener("change", paintWeights);
-  }
+"use strict";
+// Browse layer, concept, words.
+(() => {
+  const { read } = ShiftLens;
 
   const element = (name, className, ...children) => {
     const made = document.createElement(name);
@@ -150,3 +135,4 @@
   }
   const browserBox = document.getElementById("concepts");
   if (browserBox) new Browser(browserBox);
+})();
