@@ -129,7 +129,7 @@ def _through_attention(maps: Attention, pack: Part, first: int) -> tuple[Tensor,
     """
     module, length, count = maps.module, pack.high, pack.count  # positions: the first `length` from the cut on
     groups, _, head = maps.key.shape
-    ahead = maps.prefix - first  # keys before the cut that need cotangents
+    early = maps.prefix - first  # keys before the cut that need cotangents
     scaled = maps.key * module.scaling  # [groups, keys, head]
     # [rows, groups, repeat, head]
     d_out = (pack.rows @ module.o_proj.weight).view(len(pack.rows), groups, -1, head)
@@ -138,13 +138,13 @@ def _through_attention(maps: Attention, pack: Part, first: int) -> tuple[Tensor,
     grid = d_out.new_zeros(groups, length, repeat, count, head)  # [groups, positions, repeat, cotangents, head]
     pack.onto(grid.permute(1, 3, 0, 2, 4), d_out)
     dq = torch.empty_like(grid)  # [groups, positions, repeat, cotangents, head]
-    dk = grid.new_zeros(groups, count, ahead + length, head)  # [groups, cotangents, keys from first, head]
-    dv = grid.new_zeros(groups, ahead + length, count * head)  # [groups, keys from first, cotangents x head]
+    dk = grid.new_zeros(groups, count, early + length, head)  # [groups, cotangents, keys from first, head]
+    dv = grid.new_zeros(groups, early + length, count * head)  # [groups, keys from first, cotangents x head]
     block = BLOCK.get(pack.rows.device.type, BLOCK["cuda"])
     for low in range(0, length, block):
         high = min(low + block, length)
         # Axes: queries = (high - low) x repeat; seen = keys up to the last query; wanted = those from first on.
-        seen, wanted = maps.prefix + high, ahead + high
+        seen, wanted = maps.prefix + high, early + high
         d_out = grid[:, low:high].flatten(1, 3)  # [groups, queries x cotangents, head]
         weights = maps.weights[:, low:high, :, :seen].flatten(1, 2)  # [groups, queries, seen]
         # [groups, queries, head] each
@@ -158,14 +158,14 @@ def _through_attention(maps: Attention, pack: Part, first: int) -> tuple[Tensor,
         block_dk = ds[..., first:].reshape(groups, -1, count * wanted).mT @ query
         dk[:, :, :wanted] += block_dk.view(groups, count, wanted, head)
         dv[:, :wanted] += weights[..., first:].mT @ d_out.view(groups, -1, count * head)
-    dv = dv.view(groups, ahead + length, count, head)  # [groups, keys from first, cotangents, head]
+    dv = dv.view(groups, early + length, count, head)  # [groups, keys from first, cotangents, head]
     dq = maps.rotate_back(dq.permute(1, 3, 0, 2, 4))  # [positions, cotangents, groups, repeat, head]
     # dK of the window itself: [positions, cotangents, groups, 1, head]
-    own_dk = maps.rotate_back(dk[:, :, ahead:, None].permute(2, 1, 0, 3, 4))
+    own_dk = maps.rotate_back(dk[:, :, early:, None].permute(2, 1, 0, 3, 4))
     if maps.q_norm is not None and maps.k_norm is not None:
         own = slice(length)
         dq, own_dk = maps.q_norm.cotangent(dq.contiguous(), own), maps.k_norm.cotangent(own_dk.contiguous(), own)
     dy = pack.flat(dq) @ module.q_proj.weight  # [rows, width]
     dy.addmm_(pack.flat(own_dk), module.k_proj.weight)
-    dy.addmm_(pack.flat(dv[:, ahead:].permute(1, 2, 0, 3)), module.v_proj.weight)
-    return dy, joined(dk[:, :, :ahead], dv[:, :ahead])
+    dy.addmm_(pack.flat(dv[:, early:].permute(1, 2, 0, 3)), module.v_proj.weight)
+    return dy, joined(dk[:, :, :early], dv[:, :early])

@@ -31,11 +31,11 @@ class Part:
         count: Number of derivatives.
         low: First offset that any derivative reaches.
         high: End of the offsets that any derivative reaches, one past the last.
-        rows: [rows, width] the token rows; may be changed in place.
+        rows: [rows, width] token rows; callers change them in place.
 
     Example:
-        >>> part = Part([(0, 2), (0, 3)], torch.ones(2, 4), [1, 2])
-        >>> part.rows.sum(1).tolist(), part.grid(part.rows).shape
+        >>> pack = Part([(0, 2), (0, 3)], torch.ones(2, 4), [1, 2])
+        >>> pack.rows.sum(1).tolist(), pack.grid(pack.rows).shape
         ([0.0, 0.0, 4.0, 0.0, 4.0], torch.Size([3, 2, 4]))
     """
 

@@ -22,7 +22,9 @@ from shiftlens.attribution.primal import Primal
 
 
 class Crossing(NamedTuple):
-    """Tangents of the keys and values before a cut, for some sources: all that later positions see of them.
+    """Tangents of the keys and values before a cut, for the sources of one pack or chunk.
+
+    Positions from the cut on depend on these sources through nothing else.
 
     Args:
         first: First position with a tangent; the last one is just before the cut.
