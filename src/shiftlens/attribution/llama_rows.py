@@ -94,8 +94,8 @@ class Part:
 def groups(lengths: Sequence[int]) -> Iterator[slice]:
     """Divide derivatives, in order, into packs of at most :data:`COUNT` derivatives and about :data:`ROWS` rows.
 
-    Inside attention a pack is spread over a grid as long as its longest derivative, so the grid is bounded too, by
-    twice the rows.
+    Inside attention a pack is spread over a grid as long as its longest derivative, so the grid is bounded too, at
+    twice :data:`ROWS`.
 
     Args:
         lengths: Number of positions that each derivative reaches.
