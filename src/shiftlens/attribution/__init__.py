@@ -1,4 +1,4 @@
-"""Exact gradient-times-embedding attribution, and the ledger that keeps it."""
+"""Computes exact gradient-times-embedding attributions, and stores them in a ledger."""
 
 from shiftlens.attribution.engine import MODES, TARGETS, Engine, Explained
 from shiftlens.attribution.explain_module import BATCH_TOKENS, AttributionModule, Request
