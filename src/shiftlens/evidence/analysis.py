@@ -11,8 +11,8 @@ import pandas as pd
 from jaxtyping import Float, UInt8
 
 from shiftlens.evidence.finding import Finding
+from shiftlens.models.roles import ROLES as ROLES
 
-ROLES = ("base", "tuned")
 REGIONS = ("instruction", "context", "other", "template", "response")
 
 
