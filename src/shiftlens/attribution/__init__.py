@@ -2,7 +2,7 @@
 
 from shiftlens.attribution.cost import Costs, calibrated
 from shiftlens.attribution.engine import MODES, TARGETS, Engine, Explained
-from shiftlens.attribution.generate import greedy, stop_ids
+from shiftlens.attribution.generate import greedy
 from shiftlens.attribution.ledger import ATTRIBUTION_VERSION, Ledger, Row, row_key
 from shiftlens.attribution.memory import parse_budget
 from shiftlens.attribution.module import BATCH_TOKENS, AttributionModule, Request
@@ -24,6 +24,5 @@ __all__ = [
     "greedy",
     "parse_budget",
     "row_key",
-    "stop_ids",
     "stored",
 ]

@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-
-def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that end a response: those of the model's generation settings and the tokenizer's end token.
-
-    Args:
-        folder: the model's folder; read without loading weights.
-        tokenizer: its tokenizer.
-    """
-    found: set[int] = set()
-    if tokenizer.eos_token_id is not None:
-        found.add(int(tokenizer.eos_token_id))
-    if (folder / "generation_config.json").exists():
-        ids = GenerationConfig.from_pretrained(folder).eos_token_id
-        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    return sorted(found)
+from transformers import GenerationConfig, PreTrainedModel
 
 
 @torch.no_grad()

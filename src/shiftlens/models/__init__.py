@@ -12,6 +12,7 @@ from shiftlens.models.sources import Resolved, resolve
 
 if TYPE_CHECKING:
     from shiftlens.models.loading import LM, load_lm, load_tokenizer
+    from shiftlens.models.opening import open_role
 
 __all__ = [
     "LM",
@@ -26,12 +27,14 @@ __all__ = [
     "identify",
     "load_lm",
     "load_tokenizer",
+    "open_role",
     "pair_from_config",
     "resolve",
 ]
 
 _HOME = {
     **dict.fromkeys(("LM", "load_lm", "load_tokenizer"), "shiftlens.models.loading"),
+    "open_role": "shiftlens.models.opening",
 }
 
 

@@ -1,4 +1,4 @@
-"""From folders to a model in memory, frozen and ready to explain."""
+"""Loads a model of a pair into memory, frozen, with its tokenizer and template."""
 
 from __future__ import annotations
 
@@ -11,30 +11,40 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from shiftlens.errors import SourceError
 from shiftlens.models.identity import Identity
 from shiftlens.models.pair import Layers, RoleSpec, identify
+from shiftlens.models.stops import stop_ids
 
 
 @dataclass
 class LM:
-    """A loaded language model.
+    """Holds a loaded language model and what is needed to feed it and to name it.
 
     Args:
-        model: frozen, in evaluation mode.
-        tokenizer: its tokenizer.
-        template: how a prompt is wrapped, see :func:`shiftlens.prompts.encode.encode`.
-        identity: who it is, by content.
+        model: Causal language model, frozen and in evaluation mode.
+        tokenizer: Tokenizer of the model.
+        template: Text to write around a prompt, see :func:`shiftlens.prompts.encode.encode`.
+        identity: Content hash of the model.
+        stops: Ids that end a response; if empty, the tokenizer's end token.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     template: str
     identity: Identity
+    stops: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.stops and self.tokenizer.eos_token_id is not None:
+            self.stops = (int(self.tokenizer.eos_token_id),)
 
 
 def load_tokenizer(layers: Layers) -> PreTrainedTokenizerBase:
-    """The tokenizer of a role.
+    """Load the tokenizer of a model.
+
+    Args:
+        layers: Folders of the model, from :func:`shiftlens.models.pair.find_layers`.
 
     Raises:
-        SourceError: there is none that gives character offsets, which the spans need.
+        SourceError: There is no tokenizer that gives character offsets, which the spans of prompts need.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(layers.tokenizer, trust_remote_code=False)
@@ -49,13 +59,20 @@ def load_tokenizer(layers: Layers) -> PreTrainedTokenizerBase:
 
 
 def shared_template(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Decide ``auto`` and ``chat``: the chat template text of ``tokenizer``, or ``none``.
+    """Replace the settings ``auto`` and ``chat`` by the text of a chat template, or by ``none``.
 
-    Base and tuned must read the same words around a prompt, so the pair uses the tuned model's
-    template for both.
+    Base and tuned must read the same words around a prompt, so a pair uses the chat template of the tuned
+    model for both models.
+
+    Args:
+        template: Setting ``model.template``.
+        tokenizer: Tokenizer that has the chat template.
+
+    Returns:
+        ``jinja:`` and the chat template, ``none``, or a text with ``{prompt}``.
 
     Raises:
-        SourceError: ``chat`` was asked for and the tokenizer has no chat template.
+        SourceError: The setting is ``chat`` and the tokenizer has no chat template.
     """
     if template not in ("auto", "chat"):
         return template
@@ -69,26 +86,31 @@ def shared_template(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def load_lm(spec: RoleSpec, layers: Layers, template: str, cache: Path) -> LM:
-    """Load a role into memory.
+    """Load a model into memory.
 
     Args:
-        spec: how to load it.
-        layers: its folders, from :func:`shiftlens.models.pair.find_layers`.
-        template: the decided template, from :func:`shared_template`.
-        cache: folder for fingerprints.
+        spec: How to load the model.
+        layers: Folders of the model, from :func:`shiftlens.models.pair.find_layers`.
+        template: Template as :func:`shared_template` returns it.
+        cache: Folder for the remembered hashes.
 
     Returns:
-        The model with frozen parameters; adapters and weight differences are merged in.
+        The model with frozen parameters; adapters and weight differences are merged into them.
 
     Raises:
-        SourceError: the folder cannot be read as a causal language model.
+        SourceError: A folder cannot be read as a causal language model.
     """
-    model = _read(layers.model.folder, spec)
+    model, generation_folder = _read(layers.model.folder, spec), layers.model.folder
     for layer in layers.on_top:
-        model = _add_delta(model, layer.folder, spec) if layer.kind == "delta" else _merge(model, layer.folder)
+        if layer.kind == "delta":
+            model, generation_folder = _add_delta(model, layer.folder, spec), layer.folder
+        else:
+            model = _merge(model, layer.folder)
     model.requires_grad_(False)
     model.eval()
-    return LM(model, load_tokenizer(layers), template, identify(spec, layers, cache))
+    tokenizer = load_tokenizer(layers)
+    identity = identify(spec, layers, cache)
+    return LM(model, tokenizer, template, identity, tuple(stop_ids(generation_folder, tokenizer)))
 
 
 def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
@@ -122,26 +144,27 @@ def _merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 def _add_delta(model: PreTrainedModel, folder: Path, spec: RoleSpec) -> PreTrainedModel:
     """Add a published weight difference to its base, in place of the difference.
 
-    A difference may have more vocabulary rows than the base (a padding token was added before
-    tuning); its publishers gave such rows the mean of the others, so the base gets that first.
+    A difference may have more vocabulary rows than the base (a padding token was added before tuning). Its
+    publishers gave such rows the mean of the others, so the base gets these rows first.
     """
     tuned = _read(folder, spec)
-    base = model.state_dict()
+    base_weights = model.state_dict()
     with torch.no_grad():
-        seen: set[int] = set()
+        added: set[int] = set()
         for name, weight in tuned.state_dict().items():
-            if name not in base:
+            if name not in base_weights:
                 raise SourceError(f"{folder}: the base has no weight {name}; is this its weight difference?")
-            if weight.data_ptr() in seen:  # tied: already added
+            if weight.data_ptr() in added:  # tied to a weight that is already a sum
                 continue
-            seen.add(weight.data_ptr())
-            below = base[name].to(weight.device)
-            extra = weight.shape[0] - below.shape[0] if weight.dim() == 2 else 0
-            if extra > 0:
-                below = torch.cat([below, below.mean(0, keepdim=True).expand(extra, -1)])
-            if below.shape != weight.shape:
+            added.add(weight.data_ptr())
+            base_weight = base_weights[name].to(weight.device)
+            extra_rows = weight.shape[0] - base_weight.shape[0] if weight.dim() == 2 else 0
+            if extra_rows > 0:
+                mean_row = base_weight.mean(0, keepdim=True)  # [1, width]
+                base_weight = torch.cat([base_weight, mean_row.expand(extra_rows, -1)])  # [vocab, width]
+            if base_weight.shape != weight.shape:
                 raise SourceError(
-                    f"{folder}: {name} has shape {tuple(weight.shape)}, the base {tuple(below.shape)}"
+                    f"{folder}: {name} has shape {tuple(weight.shape)}, the base {tuple(base_weight.shape)}"
                 )
-            weight.add_(below)
+            weight.add_(base_weight)
     return tuned
