@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from shiftlens.errors import SourceError
-from shiftlens.models.identity import Identity
+from shiftlens.models.identity import Identity, Stamp, stamps
 from shiftlens.models.pair import Layers, RoleSpec, identify
 from shiftlens.models.stops import stop_ids
 
@@ -85,21 +86,26 @@ def shared_template(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return "none"
 
 
-def load_lm(spec: RoleSpec, layers: Layers, template: str, cache: Path) -> LM:
-    """Load a model into memory.
+def load_lm(spec: RoleSpec, layers: Layers, template: str, cache: Path, identity: Identity | None = None) -> LM:
+    """Load a model into memory, and check that its files are still those that its identity names.
 
     Args:
         spec: How to load the model.
         layers: Folders of the model, from :func:`shiftlens.models.pair.find_layers`.
         template: Template as :func:`shared_template` returns it.
         cache: Folder for the remembered hashes.
+        identity: Identity under which results are to be stored; ``None`` takes it before the weights are read.
 
     Returns:
         The model with frozen parameters; adapters and weight differences are merged into them.
 
     Raises:
-        SourceError: A folder cannot be read as a causal language model.
+        SourceError: A folder cannot be read as a causal language model, or its files changed since the identity
+            was taken.
     """
+    if identity is None:
+        identity = identify(spec, layers, cache)
+    before = _stamps(layers)
     model, generation_folder = _read(layers.model.folder, spec), layers.model.folder
     for layer in layers.on_top:
         if layer.kind == "delta":
@@ -108,9 +114,27 @@ def load_lm(spec: RoleSpec, layers: Layers, template: str, cache: Path) -> LM:
             model = _merge(model, layer.folder)
     model.requires_grad_(False)
     model.eval()
+    _copy_mapped_weights(model)
     tokenizer = load_tokenizer(layers)
-    identity = identify(spec, layers, cache)
+    # Only files that were written since the identity was taken are hashed again.
+    if _stamps(layers) != before or not identify(spec, layers, cache).same_files(identity):
+        raise SourceError(
+            f"{' or '.join(str(layer.folder) for layer in layers.in_order)} changed while this run was going on: "
+            "results would be stored under the name of the former model; start the run again"
+        )
     return LM(model, tokenizer, template, identity, tuple(stop_ids(generation_folder, tokenizer)))
+
+
+def _stamps(layers: Layers) -> list[dict[str, Stamp]]:
+    return [stamps(folder) for folder in (*(layer.folder for layer in layers.in_order), layers.tokenizer)]
+
+
+def _copy_mapped_weights(model: PreTrainedModel) -> None:
+    """Copy weights that are mapped from a file into memory, where a later change of the file cannot reach them."""
+    for weight in (*model.parameters(), *model.buffers()):
+        # Only memory of PyTorch's own can be resized. Weights on a GPU, or converted to another dtype, are copies.
+        if weight.device.type == "cpu" and not weight.untyped_storage().resizable():
+            weight.data = weight.data.clone()
 
 
 def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
@@ -123,7 +147,7 @@ def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
             trust_remote_code=False,
             local_files_only=True,
         )
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
     if any(weight.is_meta for weight in model.parameters()):
         raise SourceError(
@@ -137,7 +161,7 @@ def _merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
     try:
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{folder}: this adapter does not fit its base model: {error}") from error
 
 
