@@ -3,26 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-
-def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """List the ids that end a response: those of the model's generation settings and the tokenizer's end token.
-
-    Args:
-        folder: Folder of the model; its weights are not loaded.
-        tokenizer: Tokenizer of the model.
-    """
-    stops: set[int] = set()
-    if tokenizer.eos_token_id is not None:
-        stops.add(int(tokenizer.eos_token_id))
-    if (folder / "generation_config.json").exists():
-        ids = GenerationConfig.from_pretrained(folder).eos_token_id
-        stops.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    return sorted(stops)
+from transformers import GenerationConfig, PreTrainedModel
 
 
 @torch.no_grad()
