@@ -1,11 +1,14 @@
-# make analyze   set up and run the main job       make test   set up, then ruff, mypy, pytest
+# make analyze   set up and run the main job       make test    set up, then ruff, mypy, pytest
+# make quick     ruff and the quick tests          make newest  the quick tests with the newest releases of all packages
+# make soak      the tests that take many minutes
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
+NEWEST := $(VENV)-newest
 ARGS   ?=
 ADAPTER = src/shiftlens/assets/bundled-adapter
 
-.PHONY: analyze test lint types unit agree train adapter setup clean
+.PHONY: analyze test lint types unit quick soak newest agree train adapter setup clean
 
 analyze: $(VENV)/.ready
 	$(BIN)/python analyze.py $(ARGS)
@@ -20,7 +23,22 @@ types: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak" $(ARGS)
+
+# What to run while working: style and the tests that take seconds.
+quick: lint
+	$(BIN)/python -m pytest -m quick $(ARGS)
+
+soak: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m soak $(ARGS)
+
+# The quick tests with the newest releases that pyproject.toml allows, in an environment of their own. constraints.txt
+# is not used; what differs from it is printed, so that a failure can be traced to a release.
+newest:
+	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -U --upgrade-strategy eager -e '.[dev]'
+	$(NEWEST)/bin/python -m pip freeze --exclude-editable | grep -vixFf constraints.txt || true
+	$(NEWEST)/bin/python -m pytest -m quick $(ARGS)
 
 # The engines against the naive loop, in numbers; times are not judged.
 agree: $(VENV)/.ready-dev
@@ -38,7 +56,7 @@ adapter: $(VENV)/.ready
 
 setup: $(VENV)/.ready
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt src/shiftlens/__init__.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
@@ -48,4 +66,4 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist outputs multirun
+	rm -rf $(VENV) $(NEWEST) build dist outputs multirun

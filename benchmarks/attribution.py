@@ -32,6 +32,7 @@ from serve import Task
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import shiftlens as sl
+from shiftlens.models import resolve
 
 SHAPES, QUICK_SHAPES = ["30/300", "64/32", "128/64"], ["20/18"]
 WARM_UP = (6, 4)
@@ -121,8 +122,8 @@ def measure(
 
 def real(options: argparse.Namespace) -> tuple[Setup, Texts]:
     """The real model and pieces of a real text."""
-    folder = Path(sl.load("bundled:base").model.config._name_or_path)
     cache = Path(os.environ.get("SHIFTLENS_CACHE", "~/.cache/shiftlens")).expanduser()
+    folder = resolve(sl.load("bundled:base", cache=str(cache)).identity.source, None, cache).folder
     peers = None if options.no_peers else peers_python(options.peers_venv)
     return Setup(folder, cache, options.threads, peers), partial(passage, AutoTokenizer.from_pretrained(folder))
 

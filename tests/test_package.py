@@ -28,7 +28,7 @@ def test_the_wheel_holds_every_file_of_the_source_tree(tmp_path):
     }
     # Built from a copy: a build folder left in the tree would bring deleted files back.
     copy = tmp_path / "tree"
-    for name in [*tracked.stdout.split(), "pyproject.toml", "README.md"]:
+    for name in [*tracked.stdout.split(), "pyproject.toml", "README.md", "LICENSE", "NOTICE"]:
         (copy / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
     subprocess.run(

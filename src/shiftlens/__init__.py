@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from shiftlens.api.weight_views import concepts, rotation, word_pairs
     from shiftlens.scores import density, instruction_score, score
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "Attribution",
     "attribute",

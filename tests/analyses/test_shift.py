@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from peft import LoraConfig, get_peft_model
 from rich.console import Console
+from shiftlens.report.training_page import render_training, training_charts
 from torch.utils.data import DataLoader
 
 import shiftlens as sl
@@ -33,7 +34,6 @@ from shiftlens.callbacks import ShiftCurves
 from shiftlens.callbacks.training import undisturbed
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM
-from shiftlens.report.training_page import render_training, training_charts
 from shiftlens.scores.settings import Settings
 from shiftlens.tuning.examples import Example
 from shiftlens.tuning.fit import fit

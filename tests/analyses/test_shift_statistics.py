@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from shiftlens.report.training_page import by_checker, choose_examples, tell
 
 from shiftlens.analyses.training.curves import Point, checker, curves_table, follow_points, logged, pair_points
 from shiftlens.analyses.training.findings import (
@@ -21,7 +22,6 @@ from shiftlens.analyses.training.findings import (
 )
 from shiftlens.analyses.training.training_settings import ShiftSettings, local_view, shift_settings
 from shiftlens.errors import ConfigError
-from shiftlens.report.training_page import by_checker, choose_examples, tell
 from shiftlens.stats.rates import paired_interval, rate_change, wilson
 
 Z = 1.959963984540054

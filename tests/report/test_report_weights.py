@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.weight_tables import FINDINGS, HOSTILE, TASKS, make_analysis, make_tables
+from shiftlens.report.weights import weight_charts
 
 from shiftlens.analyses.concepts.browser import pack_concepts
 from shiftlens.models.roles import ROLES
 from shiftlens.report.page import render_report, write_report
-from shiftlens.report.weights import weight_charts
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.sentence import headline, sentence
 

@@ -10,7 +10,7 @@ from typing import Any
 from shiftlens.annotate.annotation import CANNOT_TELL, Annotation, Concept
 from shiftlens.annotate.annotator_prompt import question, read_answer
 from shiftlens.annotate.answer_cache import AnswerCache
-from shiftlens.attribution.generate import greedy, stop_ids
+from shiftlens.attribution.generate import greedy
 from shiftlens.models.loading import LM
 from shiftlens.prompts.encode import encode
 from shiftlens.prompts.schema import Prompt
@@ -67,6 +67,5 @@ class LocalAnnotator:
         lm = self._lm
         prompts = [Prompt("concept", text, ((0, len(text)),)) for text in texts]
         ids = [encode(prompt, lm.tokenizer, lm.template).input_ids for prompt in prompts]
-        stops = stop_ids(Path(lm.model.config._name_or_path), lm.tokenizer)
-        responses = greedy(lm.model, ids, self._max_new_tokens, stops)
+        responses = greedy(lm.model, ids, self._max_new_tokens, lm.stops)
         return [lm.tokenizer.decode(response, skip_special_tokens=True) for response, _ in responses]

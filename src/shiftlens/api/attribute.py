@@ -13,10 +13,12 @@ import numpy as np
 from jaxtyping import Float, Int
 from omegaconf import OmegaConf
 
-from shiftlens.attribution import AttributionModule, Engine, Request, stop_ids
+from shiftlens.attribution import AttributionModule, Engine, Request
 from shiftlens.errors import ConfigError, SourceError
-from shiftlens.models.loading import LM, load_lm, load_tokenizer, shared_template
+from shiftlens.models.loading import LM
+from shiftlens.models.opening import open_role
 from shiftlens.models.pair import Pair, find_layers, find_pair, pair_from_config
+from shiftlens.models.roles import ROLES
 from shiftlens.prompts.encode import encode, token_texts
 from shiftlens.prompts.schema import Prompt
 
@@ -75,9 +77,9 @@ def load(source: str, **settings: Any) -> LM:
     name, _, role = source.partition(":")
     if (MODELS / f"{name}.yaml").exists():
         role = role or "tuned"
-        if role not in ("base", "tuned"):
+        if role not in ROLES:
             raise ConfigError(f"{source}: the role is base or tuned")
-        return _load_role(_pair(_configured(name), settings, cache), role)
+        return _open(_pair(_configured(name), settings, cache), role)
     revision = settings.pop("revision", None)
     pair = _pair({"name": source, "base": source, "base_revision": revision, "tuned": source}, settings, cache)
     try:
@@ -86,8 +88,7 @@ def load(source: str, **settings: Any) -> LM:
         close = difflib.get_close_matches(name, [path.stem for path in MODELS.glob("*.yaml")])
         hint = f"\nDid you mean {' or '.join(close)}?" if close else ""
         raise SourceError(f"{error}{hint}") from error
-    template = shared_template(pair.base.template, load_tokenizer(layers))
-    return load_lm(pair.base, layers, template, pair.cache)
+    return open_role(pair, "base", {"base": layers})
 
 
 def _configured(name: str) -> dict[str, Any]:
@@ -106,13 +107,9 @@ def _pair(model: Mapping[str, Any], settings: Mapping[str, Any], cache: str) -> 
     return pair_from_config({**model, **settings}, cache)
 
 
-def _load_role(pair: Pair, role: str) -> LM:
-    template = pair.tuned.template
-    if role == "tuned" or template in ("auto", "chat"):  # the template is the tuned model's
-        found = find_pair(pair)
-        template = shared_template(template, load_tokenizer(found["tuned"]))
-        return load_lm(pair.role(role), found[role], template, pair.cache)
-    return load_lm(pair.base, find_pair(pair, ["base"])["base"], template, pair.cache)
+def _open(pair: Pair, role: str) -> LM:
+    needs_only_base = role == "base" and pair.base.template not in ("auto", "chat")
+    return open_role(pair, role, find_pair(pair, ["base"]) if needs_only_base else None)
 
 
 def attribute(
@@ -145,8 +142,9 @@ def attribute(
     """
     encoded = encode(Prompt("prompt", prompt, ((0, len(prompt)),)), lm.tokenizer, lm.template)
     given = None if response is None else tuple(lm.tokenizer(response, add_special_tokens=False)["input_ids"])
-    stops = tuple(stop_ids(Path(lm.model.config._name_or_path), lm.tokenizer))
-    request = Request("", encoded.input_ids, encoded.prompt_index, given, max_new_tokens, stops, include_response)
+    request = Request(
+        "", encoded.input_ids, encoded.prompt_index, given, max_new_tokens, lm.stops, include_response
+    )
     (row,) = AttributionModule(lm, engine=Engine(mode, target=target)).predict_step([request])
     return Attribution(
         importance=row.importance(target),

@@ -1,8 +1,8 @@
-"""Exact gradient-times-embedding attribution, and the ledger that keeps it."""
+"""Computes exact gradient-times-embedding attributions, and stores them in a ledger."""
 
 from shiftlens.attribution.engine import MODES, TARGETS, Engine, Explained
 from shiftlens.attribution.explain_module import BATCH_TOKENS, AttributionModule, Request
-from shiftlens.attribution.generate import greedy, stop_ids
+from shiftlens.attribution.generate import greedy
 from shiftlens.attribution.ledger import ATTRIBUTION_VERSION, Ledger, Row, row_key
 from shiftlens.attribution.plan.cost import Costs, calibrated
 from shiftlens.attribution.plan.memory import parse_budget
@@ -24,6 +24,5 @@ __all__ = [
     "greedy",
     "parse_budget",
     "row_key",
-    "stop_ids",
     "stored",
 ]

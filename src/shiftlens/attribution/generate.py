@@ -1,46 +1,29 @@
-"""Greedy responses, the way the paper takes them."""
+"""Generates responses greedily, as the paper does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-
-def stop_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that end a response: those of the model's generation settings and the tokenizer's end token.
-
-    Args:
-        folder: the model's folder; read without loading weights.
-        tokenizer: its tokenizer.
-    """
-    found: set[int] = set()
-    if tokenizer.eos_token_id is not None:
-        found.add(int(tokenizer.eos_token_id))
-    if (folder / "generation_config.json").exists():
-        ids = GenerationConfig.from_pretrained(folder).eos_token_id
-        found.update(ids if isinstance(ids, list) else [] if ids is None else [ids])
-    return sorted(found)
+from transformers import GenerationConfig, PreTrainedModel
 
 
 @torch.no_grad()
 def greedy(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, stops: Sequence[int]
 ) -> list[tuple[list[int], bool]]:
-    """The most probable token, again and again, for a batch of prompts at once.
+    """Generate responses for a batch of prompts, each time with the most probable token.
 
-    Shorter prompts are padded on the left and masked, so a prompt gets the response it would get alone.
+    Shorter prompts are padded on the left and masked, so each prompt gets the response it would get alone.
 
     Args:
-        model: causal language model.
-        prompts: [batch] of ids as fed.
-        max_new_tokens: longest response.
-        stops: ids that end a response; not part of it.
+        model: Causal language model.
+        prompts: [batch] lists of ids, as fed to the model.
+        max_new_tokens: Maximum number of response tokens.
+        stops: Ids that end a response; they are not part of the response.
 
     Returns:
-        For each prompt the response's ids, and whether the model ended it itself.
+        For each prompt, the ids of the response, and whether the response ended with one of ``stops``.
     """
     pad = stops[0] if stops else 0
     longest = max(len(prompt) for prompt in prompts)
@@ -49,7 +32,7 @@ def greedy(
     settings = GenerationConfig(
         do_sample=False, max_new_tokens=max_new_tokens, eos_token_id=list(stops) or None, pad_token_id=pad
     )
-    # Folders may ship penalties or sampling settings, which would fill every field left open here.
+    # A model's own generation settings (penalties, sampling) would fill every field that is not set here.
     shipped, model.generation_config = model.generation_config, GenerationConfig()
     try:
         output = model.generate(
@@ -61,5 +44,6 @@ def greedy(
 
 
 def _until_stop(ids: list[int], stops: Sequence[int]) -> tuple[list[int], bool]:
-    end = next((place for place, token in enumerate(ids) if token in stops), None)
+    """Cut ids before the first of ``stops``; return them and whether there was one."""
+    end = next((index for index, token in enumerate(ids) if token in stops), None)
     return (ids, False) if end is None else (ids[:end], True)

@@ -1,9 +1,9 @@
-"""What is explained: the output of a model as one number per response token, and its gradient at the logits.
+"""Defines the targets that can be explained, one number per response token, and their gradients at the logits.
 
-Autograd would give the same gradients, but not the same digits. For log p(y) it takes ``1 - p(y)`` after
-p has been rounded, and where p is near 1 little is left: the error is multiplied by the direction that all
-output embeddings share and reaches percents of an importance column in float32. Here the sum over the *other*
-tokens takes the place of ``1 - p``, and nothing cancels.
+Automatic differentiation would compute the same gradients less precisely. For log p(y) it computes ``1 - p(y)``
+from a rounded p, which loses digits where p is near 1. The error is multiplied by the direction that all output
+embeddings share, and reaches percents of an importance column in float32. Here the sum of p over all *other*
+tokens replaces ``1 - p``, and nothing cancels.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 TARGETS = ("probability", "log_probability", "logit_difference")
-"""Names of the targets: p(y), the paper's; log p(y); and the logit of y less that of the strongest other token."""
+"""Names of the targets: p(y), as in the paper; log p(y); and the logit of y minus the largest other logit."""
 
 
 class Reading(NamedTuple):
-    """How a model reads a response, token by token.
+    """Log probabilities and ranks that a model gives to the tokens of a response.
 
     Args:
-        log_probability: [response] log p(y), nats, at least float32.
-        rank: [response] place of y among all tokens by probability; 1 is the most probable.
+        log_probability: [response] log p(y) in nats, at least float32.
+        rank: [response] rank of y among all tokens by probability; 1 is the most probable token.
     """
 
     log_probability: Float[Tensor, " response"]
@@ -32,13 +32,15 @@ class Reading(NamedTuple):
 
 
 def stored(target: str) -> str:
-    """The target whose gradient is computed and stored: that of p is the one of log p, times p.
+    """Return the target whose gradient is computed and stored for a target.
+
+    For p this is log p, because the gradient of p is that of log p times p.
 
     Args:
-        target: one of :data:`TARGETS`.
+        target: One of :data:`TARGETS`.
 
     Raises:
-        ValueError: the target is unknown.
+        ValueError: The target is unknown.
 
     Example:
         >>> stored("probability"), stored("logit_difference")
@@ -50,16 +52,16 @@ def stored(target: str) -> str:
 
 
 def check_places(total: int, sources: Sequence[int], response: int, chunk: int) -> None:
-    """Refuse what no engine can explain.
+    """Check the arguments that all engines share.
 
     Args:
-        total: number of ids fed.
-        sources: positions to attribute to.
-        response: number of ids at the end that are the response.
-        chunk: derivatives at once.
+        total: Number of ids fed to the model.
+        sources: Positions to attribute to.
+        response: Number of ids at the end that are the response.
+        chunk: Number of derivatives computed together.
 
     Raises:
-        ValueError: ``response``, ``chunk`` or a source is out of range; it names all that are.
+        ValueError: ``response``, ``chunk`` or a source is out of range; the message names each of them.
 
     Example:
         >>> check_places(5, [0, 4], 2, 0)
@@ -67,7 +69,7 @@ def check_places(total: int, sources: Sequence[int], response: int, chunk: int) 
         ...
         ValueError: chunk must be at least 1, got 0; sources must lie in 0..3, before the last token, got [4]
     """
-    faults, last = [], total - 2  # the last token enters no prediction
+    faults, last = [], total - 2  # no prediction depends on the last token
     if not 0 < response < total:
         faults.append(f"response must be in 1..{total - 1} for {total} ids, got {response}")
     if chunk < 1:
@@ -81,16 +83,16 @@ def check_places(total: int, sources: Sequence[int], response: int, chunk: int) 
 def at_logits(
     logits: Float[Tensor, "response vocab"], wanted: Int[Tensor, " response"], target: str
 ) -> tuple[Float[Tensor, "response vocab"], Reading]:
-    """Gradient of each response token's target with respect to its logits, and how the token is read.
+    """Compute the gradient of each response token's target with respect to the logits that predict the token.
 
     Args:
         logits: [response, vocab] logits at the positions that predict the response; no graph is needed.
         wanted: [response] ids of the response.
-        target: ``log_probability``, or ``logit_difference``, where the other token is the strongest one that is
-            not y, held fixed.
+        target: ``log_probability``, or ``logit_difference``; the latter subtracts the largest logit of the other
+            tokens, and treats the choice of that token as fixed.
 
     Returns:
-        [response, vocab] gradients, at least float32, and the reading.
+        Gradients, [response, vocab], at least float32; and log probabilities and ranks of the response.
 
     Example:
         >>> d, (logp, rank) = at_logits(torch.tensor([[2.0, 1.0, 1.0]]), torch.tensor([0]), "log_probability")
@@ -100,16 +102,17 @@ def at_logits(
         tensor([[ 1.,  0., -1.]])
     """
     logits = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
-    place = wanted[:, None]
-    shifted = logits - logits.amax(-1, keepdim=True)
-    weight = shifted.exp()
-    own = weight.gather(1, place)
-    others = weight.scatter(1, place, 0.0).sum(-1, keepdim=True)
+    index = wanted[:, None]  # [response, 1]
+    shifted = logits - logits.amax(-1, keepdim=True)  # [response, vocab]
+    weight = shifted.exp()  # [response, vocab], p up to the factor 1 / total
+    own = weight.gather(1, index)  # [response, 1]
+    others = weight.scatter(1, index, 0.0).sum(-1, keepdim=True)  # [response, 1]
     total = own + others
-    logp = torch.where(own > others, -torch.log1p(others / own), shifted.gather(1, place) - total.log())[:, 0]
-    reading = Reading(logp, (shifted > shifted.gather(1, place)).sum(-1) + 1)
+    # [response]; log1p keeps the digits where p is near 1
+    logp = torch.where(own > others, -torch.log1p(others / own), shifted.gather(1, index) - total.log())[:, 0]
+    reading = Reading(logp, (shifted > shifted.gather(1, index)).sum(-1) + 1)
     if target == "log_probability":
-        return (-weight / total).scatter(1, place, others / total), reading
-    other = logits.scatter(1, place, float("-inf")).argmax(-1, keepdim=True)
-    gradient = torch.zeros_like(logits).scatter(1, other, -1.0)
-    return gradient.scatter(1, place, 1.0), reading
+        return (-weight / total).scatter(1, index, others / total), reading
+    other = logits.scatter(1, index, float("-inf")).argmax(-1, keepdim=True)  # [response, 1]
+    gradient = torch.zeros_like(logits).scatter(1, other, -1.0)  # [response, vocab]
+    return gradient.scatter(1, index, 1.0), reading

@@ -1,4 +1,4 @@
-"""From folders to a model in memory, frozen and ready to explain."""
+"""Loads a model of a pair into memory, frozen, with its tokenizer and template."""
 
 from __future__ import annotations
 
@@ -6,35 +6,46 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from shiftlens.errors import SourceError
-from shiftlens.models.identity import Identity
+from shiftlens.models.identity import Identity, Stamp, stamps
 from shiftlens.models.pair import Layers, RoleSpec, identify
+from shiftlens.models.stops import stop_ids
 
 
 @dataclass
 class LM:
-    """A loaded language model.
+    """Holds a loaded language model and what is needed to feed it and to name it.
 
     Args:
-        model: frozen, in evaluation mode.
-        tokenizer: its tokenizer.
-        template: how a prompt is wrapped, see :func:`shiftlens.prompts.encode.encode`.
-        identity: who it is, by content.
+        model: Causal language model, frozen and in evaluation mode.
+        tokenizer: Tokenizer of the model.
+        template: Text to write around a prompt, see :func:`shiftlens.prompts.encode.encode`.
+        identity: Content hash of the model.
+        stops: Ids that end a response; if empty, the tokenizer's end token.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     template: str
     identity: Identity
+    stops: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.stops and self.tokenizer.eos_token_id is not None:
+            self.stops = (int(self.tokenizer.eos_token_id),)
 
 
 def load_tokenizer(layers: Layers) -> PreTrainedTokenizerBase:
-    """The tokenizer of a role.
+    """Load the tokenizer of a model.
+
+    Args:
+        layers: Folders of the model, from :func:`shiftlens.models.pair.find_layers`.
 
     Raises:
-        SourceError: there is none that gives character offsets, which the spans need.
+        SourceError: There is no tokenizer that gives character offsets, which the spans of prompts need.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(layers.tokenizer, trust_remote_code=False)
@@ -49,13 +60,20 @@ def load_tokenizer(layers: Layers) -> PreTrainedTokenizerBase:
 
 
 def shared_template(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Decide ``auto`` and ``chat``: the chat template text of ``tokenizer``, or ``none``.
+    """Replace the settings ``auto`` and ``chat`` by the text of a chat template, or by ``none``.
 
-    Base and tuned must read the same words around a prompt, so the pair uses the tuned model's
-    template for both.
+    Base and tuned must read the same words around a prompt, so a pair uses the chat template of the tuned
+    model for both models.
+
+    Args:
+        template: Setting ``model.template``.
+        tokenizer: Tokenizer that has the chat template.
+
+    Returns:
+        ``jinja:`` and the chat template, ``none``, or a text with ``{prompt}``.
 
     Raises:
-        SourceError: ``chat`` was asked for and the tokenizer has no chat template.
+        SourceError: The setting is ``chat`` and the tokenizer has no chat template.
     """
     if template not in ("auto", "chat"):
         return template
@@ -68,27 +86,55 @@ def shared_template(template: str, tokenizer: PreTrainedTokenizerBase) -> str:
     return "none"
 
 
-def load_lm(spec: RoleSpec, layers: Layers, template: str, cache: Path) -> LM:
-    """Load a role into memory.
+def load_lm(spec: RoleSpec, layers: Layers, template: str, cache: Path, identity: Identity | None = None) -> LM:
+    """Load a model into memory, and check that its files are still those that its identity names.
 
     Args:
-        spec: how to load it.
-        layers: its folders, from :func:`shiftlens.models.pair.find_layers`.
-        template: the decided template, from :func:`shared_template`.
-        cache: folder for fingerprints.
+        spec: How to load the model.
+        layers: Folders of the model, from :func:`shiftlens.models.pair.find_layers`.
+        template: Template as :func:`shared_template` returns it.
+        cache: Folder for the remembered hashes.
+        identity: Identity under which results are to be stored; ``None`` takes it before the weights are read.
 
     Returns:
-        The model with frozen parameters; adapters and weight differences are merged in.
+        The model with frozen parameters; adapters and weight differences are merged into them.
 
     Raises:
-        SourceError: the folder cannot be read as a causal language model.
+        SourceError: A folder cannot be read as a causal language model, or its files changed since the identity
+            was taken.
     """
-    model = _read(layers.model.folder, spec)
+    if identity is None:
+        identity = identify(spec, layers, cache)
+    before = _stamps(layers)
+    model, generation_folder = _read(layers.model.folder, spec), layers.model.folder
     for layer in layers.on_top:
-        model = _add_delta(model, layer.folder, spec) if layer.kind == "delta" else _merge(model, layer.folder)
+        if layer.kind == "delta":
+            model, generation_folder = _add_delta(model, layer.folder, spec), layer.folder
+        else:
+            model = _merge(model, layer.folder)
     model.requires_grad_(False)
     model.eval()
-    return LM(model, load_tokenizer(layers), template, identify(spec, layers, cache))
+    _copy_mapped_weights(model)
+    tokenizer = load_tokenizer(layers)
+    # Only files that were written since the identity was taken are hashed again.
+    if _stamps(layers) != before or not identify(spec, layers, cache).same_files(identity):
+        raise SourceError(
+            f"{' or '.join(str(layer.folder) for layer in layers.in_order)} changed while this run was going on: "
+            "results would be stored under the name of the former model; start the run again"
+        )
+    return LM(model, tokenizer, template, identity, tuple(stop_ids(generation_folder, tokenizer)))
+
+
+def _stamps(layers: Layers) -> list[dict[str, Stamp]]:
+    return [stamps(folder) for folder in (*(layer.folder for layer in layers.in_order), layers.tokenizer)]
+
+
+def _copy_mapped_weights(model: PreTrainedModel) -> None:
+    """Copy weights that are mapped from a file into memory, where a later change of the file cannot reach them."""
+    for weight in (*model.parameters(), *model.buffers()):
+        # Only memory of PyTorch's own can be resized. Weights on a GPU, or converted to another dtype, are copies.
+        if weight.device.type == "cpu" and not weight.untyped_storage().resizable():
+            weight.data = weight.data.clone()
 
 
 def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
@@ -101,7 +147,7 @@ def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
             trust_remote_code=False,
             local_files_only=True,
         )
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{folder}: cannot be loaded as a causal language model: {error}") from error
     if any(weight.is_meta for weight in model.parameters()):
         raise SourceError(
@@ -115,33 +161,34 @@ def _merge(model: PreTrainedModel, folder: Path) -> PreTrainedModel:
 
     try:
         return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{folder}: this adapter does not fit its base model: {error}") from error
 
 
 def _add_delta(model: PreTrainedModel, folder: Path, spec: RoleSpec) -> PreTrainedModel:
     """Add a published weight difference to its base, in place of the difference.
 
-    A difference may have more vocabulary rows than the base (a padding token was added before
-    tuning); its publishers gave such rows the mean of the others, so the base gets that first.
+    A difference may have more vocabulary rows than the base (a padding token was added before tuning). Its
+    publishers gave such rows the mean of the others, so the base gets these rows first.
     """
     tuned = _read(folder, spec)
-    base = model.state_dict()
+    base_weights = model.state_dict()
     with torch.no_grad():
-        seen: set[int] = set()
+        added: set[int] = set()
         for name, weight in tuned.state_dict().items():
-            if name not in base:
+            if name not in base_weights:
                 raise SourceError(f"{folder}: the base has no weight {name}; is this its weight difference?")
-            if weight.data_ptr() in seen:  # tied: already added
+            if weight.data_ptr() in added:  # tied to a weight that is already a sum
                 continue
-            seen.add(weight.data_ptr())
-            below = base[name].to(weight.device)
-            extra = weight.shape[0] - below.shape[0] if weight.dim() == 2 else 0
-            if extra > 0:
-                below = torch.cat([below, below.mean(0, keepdim=True).expand(extra, -1)])
-            if below.shape != weight.shape:
+            added.add(weight.data_ptr())
+            base_weight = base_weights[name].to(weight.device)
+            extra_rows = weight.shape[0] - base_weight.shape[0] if weight.dim() == 2 else 0
+            if extra_rows > 0:
+                mean_row = base_weight.mean(0, keepdim=True)  # [1, width]
+                base_weight = torch.cat([base_weight, mean_row.expand(extra_rows, -1)])  # [vocab, width]
+            if base_weight.shape != weight.shape:
                 raise SourceError(
-                    f"{folder}: {name} has shape {tuple(weight.shape)}, the base {tuple(below.shape)}"
+                    f"{folder}: {name} has shape {tuple(weight.shape)}, the base {tuple(base_weight.shape)}"
                 )
-            weight.add_(below)
+            weight.add_(base_weight)
     return tuned

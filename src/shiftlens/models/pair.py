@@ -1,4 +1,4 @@
-"""A pair of models: the base, and what instruction tuning made of it."""
+"""Describes a pair of models (a base and its tuned version), finds their folders, and hashes their content."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from typing import Any
 
 from shiftlens.errors import ConfigError, SourceError
 from shiftlens.models.identity import TOKENIZER, Identity, fingerprint
+from shiftlens.models.roles import ROLES
 from shiftlens.models.sources import Resolved, resolve
 
 DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16", "float64")
+"""Values of ``model.dtype``."""
 
 
 @dataclass(frozen=True)
 class RoleSpec:
-    """How to load one role of a pair.
+    """Says how to load one model of a pair.
 
     Args:
-        role: ``base`` or ``tuned``.
-        source: source string, see :mod:`shiftlens.models.sources`.
-        revision: hub revision, or ``None``.
-        adapter: source of a LoRA adapter put on top of it, or ``None``.
-        dtype: one of :data:`DTYPES`; ``auto`` is float32 on CPU, bfloat16 on GPU; ``tf32`` is float32 whose
+        role: Role of the model, ``base`` or ``tuned``.
+        source: Source string, see :mod:`shiftlens.models.sources`.
+        revision: Hub revision, or ``None`` for the default branch.
+        adapter: Source of a LoRA adapter to merge into the model, or ``None``.
+        dtype: One of :data:`DTYPES`; ``auto`` is float32 on CPU, bfloat16 on GPU; ``tf32`` is float32 whose
             products a GPU may round to 10 bits.
         device_map: ``None`` or an accelerate device map such as ``auto``.
         template: ``auto``, ``chat``, ``none`` or a string with ``{prompt}``.
-        underlay: the base, on which an adapter or a weight difference is put.
+        underlay: Base to which an adapter or a weight difference is applied, or ``None``.
     """
 
     role: str
@@ -42,7 +44,7 @@ class RoleSpec:
 
     @property
     def resolved_dtype(self) -> str:
-        """The dtype with ``auto`` decided for this machine."""
+        """The dtype, where ``auto`` is replaced by the choice for this machine."""
         if self.dtype != "auto":
             return self.dtype
         import torch
@@ -52,13 +54,13 @@ class RoleSpec:
 
 @dataclass(frozen=True)
 class Pair:
-    """Base and tuned of one comparison.
+    """Says how to load both models of one comparison.
 
     Args:
-        name: name of the configuration.
-        base: how to load the base.
-        tuned: how to load the tuned model.
-        cache: folder for fetched and converted models.
+        name: Name of the configuration.
+        base: How to load the base.
+        tuned: How to load the tuned model.
+        cache: Folder for fetched and converted models.
     """
 
     name: str
@@ -67,21 +69,39 @@ class Pair:
     cache: Path
 
     def role(self, role: str) -> RoleSpec:
-        """The spec of ``base`` or ``tuned``."""
-        return {"base": self.base, "tuned": self.tuned}[role]
+        """Return how to load one of the two models.
+
+        Args:
+            role: One of :data:`~shiftlens.models.roles.ROLES`.
+        """
+        return dict(zip(ROLES, (self.base, self.tuned), strict=True))[role]
 
 
 @dataclass(frozen=True)
 class Layers:
-    """The folders a role is made of: a model, and what is put on top, in order."""
+    """Folders from which one model is assembled.
+
+    Args:
+        model: Folder with complete weights.
+        on_top: Adapters and weight differences to apply to these weights, in this order.
+    """
 
     model: Resolved
     on_top: tuple[Resolved, ...] = ()
 
     @property
+    def in_order(self) -> tuple[Resolved, ...]:
+        """Every folder, in the order of application."""
+        return self.model, *self.on_top
+
+    @property
     def tokenizer(self) -> Path:
-        """The topmost folder that has a tokenizer."""
-        for layer in (*reversed(self.on_top), self.model):
+        """Folder of the tokenizer: the last folder in the order of application that has one.
+
+        Raises:
+            SourceError: No folder has a tokenizer.
+        """
+        for layer in reversed(self.in_order):
             if any((layer.folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
                 return layer.folder
         raise SourceError(f"{self.model.source}: no tokenizer in {self.model.folder}")
@@ -91,13 +111,13 @@ def pair_from_config(model: Mapping[str, Any], cache: str | Path) -> Pair:
     """Read the ``model`` group of the configuration.
 
     Args:
-        model: keys ``name, base, base_revision, tuned, tuned_revision, adapter, dtype, device_map, template``.
-        cache: folder for fetched and converted models.
+        model: Keys ``name, base, base_revision, tuned, tuned_revision, adapter, dtype, device_map, template``.
+        cache: Folder for fetched and converted models.
 
     Raises:
-        ConfigError: lists every key that is missing or wrong.
+        ConfigError: Lists every key that is missing or wrong.
     """
-    problems = [f"model.{key} is missing" for key in ("base", "tuned") if not model.get(key)]
+    problems = [f"model.{role} is missing" for role in ROLES if not model.get(role)]
     if model.get("dtype", "auto") not in DTYPES:
         problems.append(f"model.dtype={model['dtype']}: expected one of {', '.join(DTYPES)}")
     template = str(model.get("template", "auto") or "none")
@@ -121,10 +141,14 @@ def pair_from_config(model: Mapping[str, Any], cache: str | Path) -> Pair:
 
 
 def find_layers(spec: RoleSpec, cache: Path) -> Layers:
-    """Find or fetch every folder that a role is made of.
+    """Find or fetch every folder that a model is assembled from.
+
+    Args:
+        spec: How to load the model.
+        cache: Folder for fetched and converted models.
 
     Raises:
-        SourceError: a source is not there; or an adapter or difference has no base to lie on.
+        SourceError: A source cannot be found, or an adapter or weight difference has no base to apply it to.
     """
     top = resolve(spec.source, spec.revision, cache)
     layers = Layers(top)
@@ -144,37 +168,46 @@ def find_layers(spec: RoleSpec, cache: Path) -> Layers:
 
 
 def identify(spec: RoleSpec, layers: Layers, cache: Path) -> Identity:
-    """The identity of a role, without loading its weights into memory."""
-    prints = [(layer.kind, fingerprint(layer.folder, cache)) for layer in (layers.model, *layers.on_top)]
+    """Identify a model by the content of its files, without loading its weights into memory.
+
+    Args:
+        spec: How to load the model.
+        layers: Folders of the model, from :func:`find_layers`.
+        cache: Folder for the remembered hashes.
+
+    Raises:
+        SourceError: A file was written while its hash was computed.
+    """
+    prints = [(layer.kind, fingerprint(layer.folder, cache)) for layer in layers.in_order]
     whole = prints[0][1] if len(prints) == 1 else hashlib.sha256(repr(prints).encode()).hexdigest()
     source = spec.source + (f" + {spec.adapter}" if spec.adapter else "")
     tokenizer = fingerprint(layers.tokenizer, cache, TOKENIZER)
     return Identity(source, whole, spec.revision or "", spec.resolved_dtype, tokenizer)
 
 
-def find_pair(pair: Pair, roles: Sequence[str] = ("base", "tuned")) -> dict[str, Layers]:
-    """Find both roles of a pair before any work starts.
+def find_pair(pair: Pair, roles: Sequence[str] = ROLES) -> dict[str, Layers]:
+    """Find the models of a pair before any work starts.
 
     Args:
-        pair: the pair.
-        roles: the roles needed.
+        pair: The pair.
+        roles: Roles to find.
 
     Returns:
         Role -> its folders.
 
     Raises:
-        SourceError: one message that names the pair, every source tried, and what works offline.
+        SourceError: One message that names the pair, every source tried, and what works offline.
     """
-    found: dict[str, Layers] = {}
+    layers_by_role: dict[str, Layers] = {}
     faults: list[str] = []
     for role in roles:
         try:
-            found[role] = find_layers(pair.role(role), pair.cache)
+            layers_by_role[role] = find_layers(pair.role(role), pair.cache)
         except SourceError as error:
             faults.append(f"  {role}: {error}")
     if faults:
         raise SourceError("\n".join([f"Pair '{pair.name}' cannot be loaded.", *dict.fromkeys(faults), OFFLINE]))
-    return found
+    return layers_by_role
 
 
 OFFLINE = """Without a hub these work:

@@ -9,12 +9,13 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from shiftlens.analyses.density.controls import ControlTest
-from shiftlens.attribution import Engine, Request, Row, row_key, stop_ids, stored
+from shiftlens.attribution import Engine, Request, Row, row_key, stored
 from shiftlens.errors import ConfigError, Problem, PromptError, SourceError
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import load_tokenizer, shared_template
 from shiftlens.models.pair import Layers, Pair, RoleSpec, find_pair, identify
 from shiftlens.models.roles import ROLES
+from shiftlens.models.stops import stop_ids
 from shiftlens.prompts.encode import Encoded, EncodeError, encode
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.prompts.schema import Prompt

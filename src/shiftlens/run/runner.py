@@ -126,7 +126,7 @@ class Runner:
         """The model of a role: the one at hand, or loaded in its place; two never lie in memory at once."""
         if self._loaded is None or self._loaded[0] is not role:
             self.release()
-            self._loaded = role, load_lm(role.spec, role.layers, role.template, self.cache)
+            self._loaded = role, load_lm(role.spec, role.layers, role.template, self.cache, role.identity)
         return self._loaded[1]
 
     def release(self) -> None:

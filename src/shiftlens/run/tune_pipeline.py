@@ -15,7 +15,8 @@ from rich.console import Console
 
 from shiftlens.callbacks import TrainingLook
 from shiftlens.errors import ConfigError
-from shiftlens.models.loading import LM, load_lm, load_tokenizer, shared_template
+from shiftlens.models.loading import LM
+from shiftlens.models.opening import open_role
 from shiftlens.models.pair import Pair, find_pair
 from shiftlens.models.quiet import quiet_libraries
 from shiftlens.prompts.readers import PromptSet
@@ -103,12 +104,11 @@ def _conclude(looks: Sequence[TrainingLook], lm: LM, kept: int) -> None:
 
 
 def _load(pair: Pair, start: str, options: TuneOptions) -> LM:
-    layers = find_pair(pair, [start])[start]
-    spec = pair.role(start)
-    if options.method == "full" and spec.dtype == "auto":
+    if options.method == "full" and pair.role(start).dtype == "auto":
         # Thousands of small steps need the last bits of the weights; trainer.precision makes products cheaper.
-        spec = replace(spec, dtype="float32")
-    return load_lm(spec, layers, shared_template(spec.template, load_tokenizer(layers)), pair.cache)
+        in_float32: dict[str, Any] = {start: replace(pair.role(start), dtype="float32")}
+        pair = replace(pair, **in_float32)
+    return open_role(pair, start, find_pair(pair, [start]))
 
 
 def _record(

@@ -82,7 +82,7 @@ class TuningModule(LightningModule):
             source=f"{start.source}, {at}",
             fingerprint=digest([start.fingerprint, self._run, self.global_step]),
         )
-        return LM(plain_model(self.model), self.lm_source.tokenizer, self.lm_source.template, identity)
+        return replace(self.lm_source, model=plain_model(self.model), identity=identity)
 
     def configure_model(self) -> None:
         """Cut the model over the processes where the strategy asks for it."""

@@ -1,13 +1,22 @@
-"""A layer of the LLaMA kind written out: which models have such layers, and what their derivatives need of them.
+"""Holds the building blocks of the hand-written derivatives of LLaMA-type layers; tells which models have them.
 
-What generic differentiation cannot know: all derivatives of a text share its primal values, so every product with
-a weight, a key, a query or an attention matrix is one large matrix product for the whole batch; keys and values
-are already in the cache; and the causal half of the attention matrices is zero.
+Hand-written derivatives are faster than automatic differentiation for three reasons. All derivatives of a text
+share the values of the ordinary pass (primal values), so every product with a weight, a key, a query or an
+attention matrix is one large matrix product for all derivatives; keys and values are already in the cache; and the
+attention weights of later positions, which are zero, are skipped.
 
-Derivatives are laid out [position, derivative, width], so that a position's primal values broadcast over them.
-Per layer, with the RMS norm ``y = w x r`` (r = 1 / rms(x)), attention ``O = P V``, ``P = softmax(Q K^T)`` and the
-gated MLP ``a(g) u``; forward in :mod:`~shiftlens.attribution.llama.tangents`, backward in
-:mod:`~shiftlens.attribution.llama.cotangents`.
+A layer consists of RMS norms ``y = w x r`` with ``r = 1 / rms(x)``, attention ``O = P V`` with
+``P = softmax(Q K^T)``, and the gated MLP ``a(g) u``. :mod:`~shiftlens.attribution.llama.tangents` differentiates
+such layers forward, :mod:`~shiftlens.attribution.llama.cotangents` backward. Axes in their shape comments:
+
+    positions    of a window: from the first source up to the cut (tangents), or from the cut on (cotangents)
+    keys         all positions from the start of the text to the end of the window
+    derivatives  tangents or cotangents that are computed together
+    rows         token rows: one derivative at one position each
+    width        size of the residual stream; inner: size inside the MLP; head: size of one attention head
+    groups       key-value heads; repeat: query heads per key-value head; heads: groups x repeat
+
+Derivatives lie at [positions, derivatives, ...], so that the primal values of a position broadcast over them.
 """
 
 from __future__ import annotations
@@ -27,20 +36,20 @@ _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
 _ALL = slice(None)
 BLOCK = {"cpu": 32, "cuda": 256}
-"""Query positions per attention block: bounds memory, skips keys in the future, stays in a CPU's cache."""
+"""Query positions per attention block. Blocks bound the memory, skip later keys and fit a CPU's cache."""
 
 
 def takes(model: PreTrainedModel, length: int) -> bool:
-    """Whether a model's layers are written out here, at this length.
+    """Return whether the hand-written derivatives apply to a model and a text of this length.
 
-    LLaMA, Mistral, Qwen2 and Qwen3 layers are, with plain linear maps (no adapter on top, not
-    quantized) on one device (none offloaded), where no sliding window is shorter than the text and no hook
-    of a user's changes what a layer computes. Half precision is left to the generic paths:
-    ``X V - sum(X) O`` cancels, and rounded to 8 bits that costs a digit.
+    They apply to LLaMA, Mistral, Qwen2 and Qwen3 layers in float32 or float64 with plain linear maps (no adapter
+    on top, not quantized), on one device (nothing offloaded), if no sliding window is shorter than the text and no
+    user's hook changes what a layer computes. Half precision goes to generic differentiation: the difference
+    ``X V - sum(X) O`` cancels, which costs a digit where numbers have 8 bits.
 
     Args:
-        model: a causal language model.
-        length: number of ids.
+        model: Causal language model.
+        length: Number of ids in the text.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -49,8 +58,8 @@ def takes(model: PreTrainedModel, length: int) -> bool:
     """
     body = getattr(model, model.base_model_prefix)
     layers = getattr(body, "layers", ())
-    places = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
-    if not layers or len(places) != 1 or model.dtype not in (torch.float32, torch.float64):
+    kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
+    if not layers or len(kinds) != 1 or model.dtype not in (torch.float32, torch.float64):
         return False
     if model.device.type == "meta":
         return False
@@ -58,94 +67,107 @@ def takes(model: PreTrainedModel, length: int) -> bool:
     return plain and not any(map(_is_hooked, [*layers, body.norm]))
 
 
-def _is_hooked(part: nn.Module) -> bool:
-    hooks = [hook for m in part.modules() for hook in (*m._forward_pre_hooks.values(), *m._forward_hooks.values())]
-    # The library leaves hooks that record outputs, and change nothing.
+def _is_hooked(root: nn.Module) -> bool:
+    """Return whether a module or one of its submodules has a hook that could change what the module computes."""
+    hooks = [hook for m in root.modules() for hook in (*m._forward_pre_hooks.values(), *m._forward_hooks.values())]
+    # The hooks of transformers itself only record outputs.
     return any(not (getattr(hook, "__module__", None) or "").startswith("transformers.") for hook in hooks)
 
 
 def _is_plain(layer: Any, length: int) -> bool:
+    """Return whether a layer has only plain linear maps and no sliding window shorter than the text."""
     attention = layer.self_attn
     linear = [getattr(attention, name) for name in _ATTENTION] + [getattr(layer.mlp, name) for name in _MLP]
-    # Mistral keeps its window in the configuration only, Qwen per layer (and may not use the configuration's).
+    # Mistral's window is in the configuration only; Qwen has one per layer, which overrides the configuration's.
     window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
     return all(type(module) is nn.Linear for module in linear) and (window is None or window >= length)
 
 
 def rotations(body: Any, x: Tensor, start: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines of the positions from ``start`` on, [position, head] each.
+    """Compute the cosines and sines of the rotary embedding for consecutive positions.
 
     Args:
-        body: the model without its output layer.
-        x: [position, width] the stream there.
-        start: first position.
+        body: Model without its output layer.
+        x: [positions, width] residual stream; sets the number of positions, the dtype and the device.
+        start: First position.
+
+    Returns:
+        Cosines and sines, [positions, head] each.
     """
-    position = torch.arange(start, start + len(x), device=x.device)[None]
-    cos, sin = body.rotary_emb(x[None], position_ids=position)
+    position = torch.arange(start, start + len(x), device=x.device)[None]  # [1, positions]
+    cos, sin = body.rotary_emb(x[None], position_ids=position)  # [1, positions, head] each
     return cos[0], sin[0]
 
 
 def joined(keys: Tensor, values: Tensor) -> Tensor:
-    """Derivatives of keys and of values side by side, [derivative, position x (keys and values)].
+    """Flatten the derivatives of keys and values into one vector per derivative.
+
+    An inner product of two such vectors is the sum ``<dK, d f / d K> + <dV, d f / d V>`` of one layer.
 
     Args:
-        keys: [group, derivative, position, head].
-        values: [group, position, derivative, head], whose heads may have another size.
+        keys: [groups, derivatives, positions, head] derivatives of the keys.
+        values: [groups, positions, derivatives, head] derivatives of the values, perhaps with another head size.
+
+    Returns:
+        [derivatives, positions x (keys and values)]; position by position, so the last ones are the last entries.
     """
+    # [derivatives, positions, groups x head] each
     both = (keys.permute(1, 2, 0, 3).flatten(2), values.permute(2, 1, 0, 3).flatten(2))
     return torch.cat(both, dim=-1).flatten(1)
 
 
 class Norm:
-    """An RMS norm at x, [position, ..., width]: its value ``y``, and both derivatives.
+    """Value ``y`` of an RMS norm at its input x, and the derivatives in both directions.
 
     Args:
-        norm: the module.
-        x: what enters it.
+        norm: RMS norm module.
+        x: [positions, ..., width] input of the norm.
     """
 
     def __init__(self, norm: Any, x: Tensor) -> None:
-        r = torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.variance_epsilon)
+        r = torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.variance_epsilon)  # [positions, ..., 1]
+        # hat, gain, y: [positions, ..., width]
         self.hat = x * r
         self.gain = norm.weight * r
         self.y = norm.weight * self.hat
 
     def tangent(self, dx: Tensor, at: slice | Tensor, out: Tensor | None = None) -> Tensor:
-        """``w r (dx - x^ <x^, dx> / width)``, [position, tangent, ..., width].
+        """Compute ``w r (dx - x^ <x^, dx> / width)``, the tangents of the norm's output.
 
         Args:
-            dx: what arrives.
-            at: its positions.
-            out: where to put it.
+            dx: [positions, tangents, ..., width] tangents of the norm's input.
+            at: Positions of dx within x.
+            out: Tensor of dx's shape for the result; by default a new one.
         """
-        hat, gain = self.hat[at][:, None], self.gain[at][:, None]
+        hat, gain = self.hat[at][:, None], self.gain[at][:, None]  # [positions, 1, ..., width]
         return torch.addcmul(dx, hat, _along(dx, hat), value=-1 / dx.shape[-1], out=out).mul_(gain)
 
     def cotangent(self, dy: Tensor, at: slice | Tensor = _ALL) -> Tensor:
-        """``u - x^ <x^, u> / width`` with ``u = w r dy``, in place of dy, [position, cotangent, ..., width].
+        """Compute ``u - x^ <x^, u> / width``, ``u = w r dy``, the cotangents of the norm's input; overwrites dy.
 
         Args:
-            dy: what arrives.
-            at: its positions; by default all of x.
+            dy: [positions, cotangents, ..., width] cotangents of the norm's output.
+            at: Positions of dy within x; by default all of them.
         """
+        # hat: [positions, 1, ..., width]; u: [positions, cotangents, ..., width]
         hat, u = self.hat[at][:, None], dy.mul_(self.gain[at][:, None])
         return u.addcmul_(hat, _along(u, hat), value=-1 / u.shape[-1])
 
 
 def _along(x: Tensor, hat: Tensor) -> Tensor:
-    """Inner product of every derivative with its position's x^."""
-    if x.ndim == 3:  # one product a position, without a copy of x^ for each derivative
-        return x @ hat.mT
-    return (x.unsqueeze(-2) @ hat.unsqueeze(-1)).squeeze(-1)
+    """Compute the inner product of every derivative with its position's x^, [positions, derivatives, ..., 1]."""
+    if x.ndim == 3:  # one matrix product per position, without a copy of x^ for each derivative
+        return x @ hat.mT  # [positions, derivatives, 1]
+    return (x.unsqueeze(-2) @ hat.unsqueeze(-1)).squeeze(-1)  # one norm per head: [..., groups, repeat, 1]
 
 
 class Gates(NamedTuple):
-    """The gated MLP ``a(g) u`` of some positions, [position, inner] each.
+    """Primal values of the gated MLP ``a(g) u``, [positions, inner] each.
 
     Args:
-        active: a(g).
-        slope: a'(g) u.
-        up: u.
+        active: Activated gate, a(g).
+        slope: Derivative of the product with respect to the gate, a'(g) u.
+        up: Second factor, u.
     """
 
     active: Tensor
@@ -154,13 +176,13 @@ class Gates(NamedTuple):
 
 
 def gates(mlp: Any, y: Tensor) -> Gates:
-    """The primal values of a gated MLP.
+    """Compute the primal values of a gated MLP.
 
     Args:
-        mlp: the module.
-        y: [position, width] what enters it.
+        mlp: MLP module.
+        y: [positions, width] input of the MLP.
     """
-    gate, up = mlp.gate_proj(y), mlp.up_proj(y)
+    gate, up = mlp.gate_proj(y), mlp.up_proj(y)  # [positions, inner] each
     with torch.enable_grad():
         leaf = gate.detach().requires_grad_()
         active = mlp.act_fn(leaf)
@@ -169,57 +191,62 @@ def gates(mlp: Any, y: Tensor) -> Gates:
 
 
 class Attention:
-    """Causal attention of the last positions over all keys; heads are [group, repeat] (repeat 1: no GQA).
+    """Primal values of causal attention, for the positions of a window at the end of the keys.
 
     Args:
-        module: the attention module.
-        y: [position, width] its input.
-        key: [group, all positions, head] rotated keys; ``value`` likewise.
-        cos: [position, head] rotation of y; ``sin`` likewise.
+        module: Attention module.
+        y: [positions, width] input of the attention.
+        key: [groups, keys, head] rotated keys.
+        value: [groups, keys, head] values.
+        cos: [positions, head] cosines from :func:`rotations`; ``sin`` likewise.
     """
 
     def __init__(self, module: Any, y: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor) -> None:
         self.module, self.key, self.value, self.cos, self.sin = module, key, value, cos, sin
         groups, total, head = key.shape
-        self.prefix = total - len(y)
-        q = module.q_proj(y).view(len(y), groups, -1, head)
+        self.prefix = total - len(y)  # keys before the window
+        q = module.q_proj(y).view(len(y), groups, -1, head)  # [positions, groups, repeat, head]
         self.k_norm = self.q_norm = None
-        if hasattr(module, "q_norm"):  # Qwen3 norms each head's query and key
+        if hasattr(module, "q_norm"):  # Qwen3 normalizes the query and key of each head
             self.q_norm = Norm(module.q_norm, q)
             self.k_norm = Norm(module.k_norm, module.k_proj(y).view(len(y), groups, 1, head))
             q = self.q_norm.y
-        # The scale goes into Q; a derivative of Q meets it in the keys.
-        self.query = self.rotate(q).permute(1, 0, 2, 3) * module.scaling  # [group, position, repeat, head]
+        # Q is scaled here; for derivatives of Q the keys are scaled instead.
+        self.query = self.rotate(q).permute(1, 0, 2, 3) * module.scaling  # [groups, positions, repeat, head]
+        # [positions, keys], true where a key lies after the query
         future = torch.ones(len(y), total, dtype=torch.bool, device=y.device).triu_(self.prefix + 1)
-        logits = self.query.flatten(1, 2) @ key.mT
+        logits = self.query.flatten(1, 2) @ key.mT  # [groups, positions x repeat, keys]
         logits = logits.view(groups, len(y), -1, total).masked_fill_(future[:, None], float("-inf"))
-        self.weights = logits.softmax(-1)  # [group, position, repeat, all positions]
-        self.out = (self.weights.flatten(1, 2) @ value).view_as(self.query)
+        self.weights = logits.softmax(-1)  # [groups, positions, repeat, keys]
+        self.out = (self.weights.flatten(1, 2) @ value).view_as(self.query)  # [groups, positions, repeat, head]
 
     @property
     def mixed(self) -> Tensor:
-        """[position, width] what enters the output projection."""
+        """Input of the output projection, [positions, heads x head]."""
         return self.out.transpose(0, 1).flatten(1)
 
     def rotate(self, x: Tensor) -> Tensor:
-        """Rotary embedding of the last positions; x [position, ..., head]."""
-        low, high = self.sin[-len(x) :].chunk(2, dim=-1)
+        """Apply the rotary embedding to x, [positions, ..., head], at the last positions of the window."""
+        low, high = self.sin[-len(x) :].chunk(2, dim=-1)  # [positions, head / 2] each
         return _turned(x, self.cos[-len(x) :], -low, high)
 
     def rotate_back(self, x: Tensor) -> Tensor:
-        """The transpose of :meth:`rotate`, for the first positions."""
-        low, high = self.sin[: len(x)].chunk(2, dim=-1)
+        """Apply the transposed rotation to x, [positions, ..., head], at the first positions of the window."""
+        low, high = self.sin[: len(x)].chunk(2, dim=-1)  # [positions, head / 2] each
         return _turned(x, self.cos[: len(x)], high, -low)
 
 
 def _turned(x: Tensor, cos: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """``[x1, x2] cos + [x2 first, x1 second]``; x [position, ..., head], the others [position, (half) head]."""
+    """Compute ``[x1, x2] cos + [x2 first, x1 second]``, where x1 and x2 are the halves of each head.
+
+    Shapes: x [positions, ..., head], cos [positions, head], first and second [positions, head / 2].
+    """
     cos, first, second = (
         table.view(len(x), *(1,) * (x.ndim - 2), table.shape[-1]) for table in (cos, first, second)
-    )
-    out = x * cos
-    x1, x2 = x.chunk(2, dim=-1)
-    out1, out2 = out.chunk(2, dim=-1)
+    )  # [positions, 1, ..., head], and head / 2 for the last two
+    out = x * cos  # [positions, ..., head]
+    x1, x2 = x.chunk(2, dim=-1)  # [positions, ..., head / 2] each
+    out1, out2 = out.chunk(2, dim=-1)  # views of out
     out1.addcmul_(x2, first)
     out2.addcmul_(x1, second)
     return out

@@ -1,4 +1,7 @@
-"""Derivatives of a text at those places only that each of them reaches, as rows for matrix products."""
+"""Packs several derivatives into one matrix, with only the positions each of them reaches.
+
+A token row is one derivative at one position. Below, an offset is a position counted from the start of a window.
+"""
 
 from __future__ import annotations
 
@@ -9,66 +12,79 @@ from jaxtyping import Float
 from torch import Tensor
 
 COUNT, ROWS = 16, 2700
-"""Most derivatives per matrix product, and about so many rows: enough for full speed, few enough for the cache."""
+"""Most derivatives per pack, and about how many rows: enough for full speed, few enough for a CPU's cache."""
 
 
 class Part:
-    """Some derivatives of a text. A tangent reaches from its source to the cut, a cotangent from it to its token.
+    """A pack: several derivatives in one matrix of token rows.
+
+    A tangent reaches from its source to the cut, a cotangent from the cut to the position that predicts its
+    response token. A grid [offsets, derivatives, ...] would hold zeros wherever a derivative does not reach; a
+    pack has only rows that are reached: first those of the offsets that all derivatives reach, then the others.
 
     Args:
-        reach: of each derivative, its first place and the one behind its last.
-        tips: [derivative, width] what enters.
-        at: the places where they enter.
+        reach: For each derivative, the first offset it reaches and the end, one past the last.
+        tips: [derivatives, width] value of each derivative at the offset where it enters; zero at all others.
+        at: Offset where each derivative enters.
 
     Attributes:
-        count: number of derivatives.
-        low: first place that any reaches; ``high``: the one behind the last.
-        rows: [row, width] one for each place that a derivative reaches; first, place by place, those of places
-            that all reach.
+        count: Number of derivatives.
+        low: First offset that any derivative reaches.
+        high: End of the offsets that any derivative reaches, one past the last.
+        rows: [rows, width] token rows; callers change them in place.
 
     Example:
-        >>> part = Part([(0, 2), (0, 3)], torch.ones(2, 4), [1, 2])
-        >>> part.rows.sum(1).tolist(), part.grid(part.rows).shape
+        >>> pack = Part([(0, 2), (0, 3)], torch.ones(2, 4), [1, 2])
+        >>> pack.rows.sum(1).tolist(), pack.grid(pack.rows).shape
         ([0.0, 0.0, 4.0, 0.0, 4.0], torch.Size([3, 2, 4]))
     """
 
     def __init__(self, reach: Sequence[tuple[int, int]], tips: Float[Tensor, "derivative width"], at: list[int]):
         firsts, ends = zip(*reach, strict=True)
         self.count, self.low, self.high = len(reach), min(firsts), max(ends)
-        self._common = slice(max(firsts), max(*firsts, min(ends)))
+        self._common = slice(max(firsts), max(*firsts, min(ends)))  # offsets that all derivatives reach
         further = [
-            (place, column)
-            for place in range(self.low, self.high)
-            if not self._common.start <= place < self._common.stop
+            (offset, column)
+            for offset in range(self.low, self.high)
+            if not self._common.start <= offset < self._common.stop
             for column, (first, end) in enumerate(reach)
-            if first <= place < end
+            if first <= offset < end
         ]
-        self._places = torch.tensor([place for place, _ in further], dtype=torch.long, device=tips.device)
+        # [further rows] each: offset and derivative of every row outside the common block
+        self._places = torch.tensor([offset for offset, _ in further], dtype=torch.long, device=tips.device)
         self._columns = torch.tensor([column for _, column in further], dtype=torch.long, device=tips.device)
-        self._edge = (self._common.stop - self._common.start) * self.count
-        grid = tips.new_zeros(self.high - self.low, self.count, tips.shape[-1])
-        grid[[place - self.low for place in at], range(self.count)] = tips
-        self.rows = self.flat(grid)
+        self._edge = (self._common.stop - self._common.start) * self.count  # rows in the common block
+        grid = tips.new_zeros(self.high - self.low, self.count, tips.shape[-1])  # [offsets, derivatives, width]
+        grid[[offset - self.low for offset in at], range(self.count)] = tips
+        self.rows = self.flat(grid)  # [rows, width]
 
     def pieces(self, x: Tensor) -> tuple[tuple[Tensor, slice | Tensor], ...]:
-        """Views [place, derivative, ...] of x [row, ...], each with its places."""
-        common = x[: self._edge].view(-1, self.count, *x.shape[1:])
+        """Split rows into two views to which the primal values of their positions can be broadcast.
+
+        Args:
+            x: [rows, ...] one entry per token row.
+
+        Returns:
+            The common block, [common offsets, derivatives, ...], and the other rows, [further rows, 1, ...], each
+            with the offsets along its first axis.
+        """
+        common = x[: self._edge].view(-1, self.count, *x.shape[1:])  # [common offsets, derivatives, ...]
         return (common, self._common), (x[self._edge :, None], self._places)
 
     def grid(self, x: Tensor) -> Tensor:
-        """Put x [row, ...] on [place - low, derivative, ...], zero at places that a derivative does not reach."""
+        """Spread rows x, [rows, ...], over a grid [offsets from low, derivatives, ...] of zeros."""
         return self.onto(x.new_zeros(self.high - self.low, self.count, *x.shape[1:]), x)
 
     def onto(self, grid: Tensor, x: Tensor) -> Tensor:
-        """The same, on a grid that is given; its other places are left as they are."""
-        (common, _), (further, _) = self.pieces(x)
+        """Write rows x, [rows, ...], into a grid [offsets from low, derivatives, ...]; keep its other entries."""
+        (common, _), (further, _) = self.pieces(x)  # [common offsets, derivatives, ...], [further rows, 1, ...]
         grid[self._common.start - self.low : self._common.stop - self.low] = common
         grid[self._places - self.low, self._columns] = further[:, 0]
         return grid
 
     def flat(self, grid: Tensor) -> Tensor:
-        """The rows, [row, width], of a grid [place - low, derivative, ...]."""
-        rows = grid.new_empty(self._edge + len(self._places), *grid.shape[2:])
+        """Collect the rows of a grid [offsets from low, derivatives, ...], and flatten each: [rows, width]."""
+        rows = grid.new_empty(self._edge + len(self._places), *grid.shape[2:])  # [rows, ...]
         (common, _), (further, _) = self.pieces(rows)
         common.copy_(grid[self._common.start - self.low : self._common.stop - self.low])
         further[:, 0] = grid[self._places - self.low, self._columns]
@@ -76,12 +92,16 @@ class Part:
 
 
 def groups(lengths: Sequence[int]) -> Iterator[slice]:
-    """Cut derivatives, in order, into parts of at most :data:`COUNT` and about :data:`ROWS` rows.
+    """Divide derivatives, in order, into packs of at most :data:`COUNT` derivatives and about :data:`ROWS` rows.
 
-    Inside attention a part is a grid, as long as its longest derivative: twice as many places at the most.
+    Inside attention a pack is spread over a grid as long as its longest derivative, so the grid is bounded too, at
+    twice :data:`ROWS`.
 
     Args:
-        lengths: number of places that each reaches.
+        lengths: Number of positions that each derivative reaches.
+
+    Yields:
+        The derivatives of each pack, as a slice of ``lengths``.
 
     Example:
         >>> list(groups([2000, 500, 300]))

@@ -1,6 +1,6 @@
-"""The tangents of :mod:`shiftlens.attribution.modes.mixed`, written out for layers of the LLaMA kind.
+"""Computes the tangents of mixed mode with hand-written derivatives of LLaMA-type layers.
 
-Per layer (see :mod:`shiftlens.attribution.llama.layer`):
+Per layer, in the notation and with the axes of :mod:`shiftlens.attribution.llama.layer`:
 
     dy = w r (dx - x^ <x^, dx> / width),  x^ = x r
     dO = X V - sum(X) O + P dV,           X = P * (dQ K^T + Q dK^T)
@@ -22,11 +22,13 @@ from shiftlens.attribution.modes.primal import Primal
 
 
 class Crossing(NamedTuple):
-    """Tangents of the keys and values ahead of a cut: all that positions behind it see of some sources.
+    """Tangents of the keys and values before a cut, for the sources of one pack or chunk.
+
+    Positions from the cut on depend on these sources through nothing else.
 
     Args:
-        first: position of the first row; the last is the one ahead of the cut.
-        moved: per layer the tangents, as :func:`~shiftlens.attribution.llama.layer.joined` lays them out.
+        first: First position with a tangent; the last one is just before the cut.
+        moved: For each layer the tangents, laid out by :func:`~shiftlens.attribution.llama.layer.joined`.
     """
 
     first: int
@@ -42,128 +44,148 @@ def llama_tangents(
     hidden: bool = True,
     crossing: bool = False,
 ) -> tuple[Float[Tensor, "chunk ahead hidden"] | None, list[Crossing]]:
-    """Tangents along E[s] at position s, for every source, from sources[0] up to a cut; exact.
+    """Carry a tangent along E[s] from every source position s up to a cut; exact.
 
-    Memory: chunk x (cut - sources[0]) x width for the tangents, per layer one attention matrix, and, with
-    ``crossing``, what crosses.
+    Memory: chunk x (cut - sources[0]) x width for the tangents, the attention matrix of one layer, and, with
+    ``crossing``, the tangents of keys and values in all layers.
 
     Args:
-        model: a model that :func:`~shiftlens.attribution.llama.layer.takes` accepts, in evaluation mode.
-        primal: the ordinary pass.
-        sources: sorted positions ahead of the cut, one per tangent.
-        cut: where to end; the text's length (less the last id) to carry them through all of it.
-        hidden: whether the tangents of h, what enters the output layer, are wanted.
-        crossing: whether those of keys and values are.
+        model: Model that :func:`~shiftlens.attribution.llama.layer.takes` accepts, in evaluation mode.
+        primal: Primal values of the text, from the ordinary pass.
+        sources: Sorted positions before the cut, one per tangent.
+        cut: Position where the tangents end; the text's length less one carries them through the whole text.
+        hidden: Whether to return the tangents of h, the input of the output layer.
+        crossing: Whether to return the tangents of keys and values.
 
     Returns:
-        Tangents of h, [chunk, cut - sources[0], hidden], or None; and part by part, in the order of the sources,
-        what crosses the cut, or nothing.
+        The tangents of h, [chunk, cut - sources[0], hidden], or None; and the tangents of keys and values, pack by
+        pack in the order of the sources, or an empty list.
     """
     start, body = sources[0], getattr(model, model.base_model_prefix)
-    x = primal.embeddings[start:cut]
-    cos, sin = rotations(body, x, start)
-    spans = list(groups([cut - source for source in sources]))
-    parts = []
+    x = primal.embeddings[start:cut]  # [positions, width], the primal residual stream of the window
+    cos, sin = rotations(body, x, start)  # [positions, head] each
+    spans = list(groups([cut - source for source in sources]))  # the sources of each pack
+    packs = []
     for span in spans:
-        places = [source - start for source in sources[span]]
-        parts.append(Part([(place, cut - start) for place in places], primal.embeddings[sources[span]], places))
+        offsets = [source - start for source in sources[span]]
+        packs.append(Part([(first, cut - start) for first in offsets], primal.embeddings[sources[span]], offsets))
     crossings = [Crossing(sources[span.start], []) for span in spans]
 
     for layer, key, value in zip(body.layers, primal.keys, primal.values, strict=True):
         norm = Norm(layer.input_layernorm, x)
         maps = Attention(layer.self_attn, norm.y, key[0, :, :cut], value[0, :, :cut], cos, sin)
-        last = layer is body.layers[-1] and not hidden
-        for part, seen in zip(parts, crossings, strict=True):
-            dy = _through_norm(norm, part)
-            dk, dv = _keys_and_values(maps, part, dy)
+        # Without h the last layer is needed only for its keys and values.
+        keys_only = layer is body.layers[-1] and not hidden
+        for pack, pack_crossing in zip(packs, crossings, strict=True):
+            dy = _through_norm(norm, pack)  # [rows, width]
+            # [groups, tangents, positions, head] and [groups, positions, tangents, head]
+            dk, dv = _keys_and_values(maps, pack, dy)
             if crossing:
-                seen.moved.append(joined(dk, dv))
-            if not last:
-                entering = _through_attention(maps, part, dy, dk, dv)
-                part.rows.addmm_(entering, layer.self_attn.o_proj.weight.T)
-        if not last:
-            x = _through_mlp(layer, x + layer.self_attn.o_proj(maps.mixed), parts)
+                pack_crossing.moved.append(joined(dk, dv))  # [tangents, positions x (keys and values)]
+            if not keys_only:
+                d_mixed = _through_attention(maps, pack, dy, dk, dv)  # [rows, heads x head]
+                pack.rows.addmm_(d_mixed, layer.self_attn.o_proj.weight.T)  # [rows, width]
+        if not keys_only:
+            x = _through_mlp(layer, x + layer.self_attn.o_proj(maps.mixed), packs)  # [positions, width]
     if not hidden:
         return None, crossings
     norm = Norm(body.norm, x)
-    out = x.new_zeros(len(sources), *x.shape)
-    for span, part in zip(spans, parts, strict=True):
-        part.onto(out[span, part.low :].transpose(0, 1), _through_norm(norm, part))
+    out = x.new_zeros(len(sources), *x.shape)  # [chunk, positions, width]
+    for span, pack in zip(spans, packs, strict=True):
+        pack.onto(out[span, pack.low :].transpose(0, 1), _through_norm(norm, pack))
     return out, crossings if crossing else []
 
 
-def _through_norm(norm: Norm, part: Part) -> Tensor:
-    """Tangents of what leaves a norm, [row, width]."""
-    out = torch.empty_like(part.rows)
-    for (piece, at), (to, _) in zip(part.pieces(part.rows), part.pieces(out), strict=True):
-        norm.tangent(piece, at, to)
+def _through_norm(norm: Norm, pack: Part) -> Tensor:
+    """Compute the tangents of a norm's output, [rows, width]."""
+    out = torch.empty_like(pack.rows)  # [rows, width]
+    # Common block: [offsets, tangents, width]; other rows: [further rows, 1, width].
+    for (dx, at), (dy, _) in zip(pack.pieces(pack.rows), pack.pieces(out), strict=True):
+        norm.tangent(dx, at, dy)
     return out
 
 
-def _through_mlp(layer: Any, x: Tensor, parts: list[Part]) -> Tensor:
-    """Moves `parts` through the MLP and its norm in place; returns the layer's own output, [position, width]."""
+def _through_mlp(layer: Any, x: Tensor, packs: list[Part]) -> Tensor:
+    """Carry packs through the MLP and its norm, in place; return the layer's primal output, [positions, width]."""
     mlp, norm = layer.mlp, Norm(layer.post_attention_layernorm, x)
-    primal = gates(mlp, norm.y)
-    for part in parts:
-        dy = _through_norm(norm, part)
+    primal = gates(mlp, norm.y)  # [positions, inner] each
+    for pack in packs:
+        dy = _through_norm(norm, pack)  # [rows, width]
         inner, up = nn.functional.linear(dy, mlp.gate_proj.weight), nn.functional.linear(dy, mlp.up_proj.weight)
-        for (piece, at), (moved, _) in zip(part.pieces(inner), part.pieces(up), strict=True):
-            piece.mul_(primal.slope[at][:, None]).addcmul_(moved, primal.active[at][:, None])
-        part.rows.addmm_(inner, mlp.down_proj.weight.T)
+        # inner, up: [rows, inner]; inner is dg at first and d(a(g) u) after the loop
+        for (dg, at), (du, _) in zip(pack.pieces(inner), pack.pieces(up), strict=True):
+            dg.mul_(primal.slope[at][:, None]).addcmul_(du, primal.active[at][:, None])
+        pack.rows.addmm_(inner, mlp.down_proj.weight.T)  # [rows, width]
     return x + mlp.down_proj(primal.active * primal.up)
 
 
-def _keys_and_values(maps: Attention, part: Part, dy: Tensor) -> tuple[Tensor, Tensor]:
-    """Tangents of keys [group, tangent, position, head], rotated, and values [group, position, tangent, head].
+def _keys_and_values(maps: Attention, pack: Part, dy: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the tangents of rotated keys and of values, at the positions from the pack's first source on.
 
-    Layouts that make each product of :func:`_through_attention` one matrix product per group.
+    Their layouts make each product of :func:`_through_attention` one matrix product per group.
+
+    Returns:
+        Tangents of keys, [groups, tangents, positions, head], and of values, [groups, positions, tangents, head].
     """
     module, (groups, _, head) = maps.module, maps.key.shape
     dk, dv = (
-        part.grid(nn.functional.linear(dy, linear.weight).view(-1, groups, 1, head))
+        pack.grid(nn.functional.linear(dy, linear.weight).view(-1, groups, 1, head))
         for linear in (module.k_proj, module.v_proj)
-    )
+    )  # [positions, tangents, groups, 1, head] each
     if maps.k_norm is not None:
-        dk = maps.k_norm.tangent(dk, slice(part.low, None))
-    dk = maps.rotate(dk)[:, :, :, 0]
+        dk = maps.k_norm.tangent(dk, slice(pack.low, None))
+    dk = maps.rotate(dk)[:, :, :, 0]  # [positions, tangents, groups, head]
     return dk.permute(2, 1, 0, 3).contiguous(), dv[:, :, :, 0].permute(2, 0, 1, 3).contiguous()
 
 
-def _through_attention(maps: Attention, part: Part, dy: Tensor, dk: Tensor, dv: Tensor) -> Tensor:
-    """Tangents of what enters o_proj, [row, width], for those of what enters the attention, [row, width]."""
+def _through_attention(maps: Attention, pack: Part, dy: Tensor, dk: Tensor, dv: Tensor) -> Tensor:
+    """Compute the tangents of o_proj's input, [rows, heads x head].
+
+    Args:
+        maps: Primal values of the attention.
+        pack: Layout of the rows.
+        dy: [rows, width] tangents of the attention's input.
+        dk: [groups, tangents, positions, head] tangents of the keys, from :func:`_keys_and_values`.
+        dv: [groups, positions, tangents, head] tangents of the values, from the same function.
+    """
     module, (groups, _, head) = maps.module, maps.key.shape
-    dq = part.grid(nn.functional.linear(dy, module.q_proj.weight).view(len(dy), groups, -1, head))
+    # [positions, tangents, groups, repeat, head], positions from the pack's first source on
+    dq = pack.grid(nn.functional.linear(dy, module.q_proj.weight).view(len(dy), groups, -1, head))
     length, tangents = dq.shape[:2]
     if maps.q_norm is not None:
-        dq = maps.q_norm.tangent(dq, slice(part.low, None))
-    # group, position, repeat, tangent, head: each product below is one matrix product per group.
-    dq = maps.rotate(dq).permute(2, 0, 3, 1, 4).contiguous()
-    scaled = maps.key * module.scaling
-    skipped = maps.query.shape[1] - length
+        dq = maps.q_norm.tangent(dq, slice(pack.low, None))
+    # In this layout each product below is one matrix product per group.
+    dq = maps.rotate(dq).permute(2, 0, 3, 1, 4).contiguous()  # [groups, positions, repeat, tangents, head]
+    scaled = maps.key * module.scaling  # [groups, keys, head]
+    skipped = maps.query.shape[1] - length  # positions of the window before the pack's first source
     before = maps.prefix + skipped  # keys without a tangent
-    mixed = dy.new_empty(length, tangents, groups, dq.shape[2], head)
+    # [positions, tangents, groups, repeat, head]
+    d_mixed = dy.new_empty(length, tangents, groups, dq.shape[2], head)
     block = BLOCK.get(dy.device.type, BLOCK["cuda"])
     for low in range(0, length, block):
         high = min(low + block, length)
-        rows = slice(skipped + low, skipped + high)
-        query, weights = maps.query[:, rows].flatten(1, 2), maps.weights[:, rows].flatten(1, 2)
-        moved = dq[:, low:high].flatten(1, 3)
-        # Keys that move: one product for dQ K^T, a second added onto it for Q dK^T.
-        x = moved @ scaled[:, before : before + high].mT
-        x = x.view(groups, -1, tangents * high)
+        # Axes: queries = (high - low) x repeat; moving = the high keys from the pack's first source on.
+        in_window = slice(skipped + low, skipped + high)
+        # [groups, queries, head] and [groups, queries, keys]
+        query, weights = maps.query[:, in_window].flatten(1, 2), maps.weights[:, in_window].flatten(1, 2)
+        block_dq = dq[:, low:high].flatten(1, 3)  # [groups, queries x tangents, head]
+        # Keys with a tangent: one product for dQ K^T, and a second one added onto it for Q dK^T.
+        x = block_dq @ scaled[:, before : before + high].mT  # [groups, queries x tangents, moving]
+        x = x.view(groups, -1, tangents * high)  # [groups, queries, tangents x moving]
         x.baddbmm_(query, dk[:, :, :high].flatten(1, 2).mT)
-        recent = weights[:, :, None, before : before + high]
-        x = x.view(groups, -1, tangents, high).mul_(recent)
+        recent = weights[:, :, None, before : before + high]  # [groups, queries, 1, moving]
+        x = x.view(groups, -1, tangents, high).mul_(recent)  # [groups, queries, tangents, moving], X
+        # sums: [groups, queries, tangents]; x, from here on dO: [groups, queries x tangents, head]
         sums, x = x.sum(-1), x.flatten(1, 2) @ maps.value[:, before : before + high]
-        x = x.view(groups, -1, tangents * head)
+        x = x.view(groups, -1, tangents * head)  # [groups, queries, tangents x head]
         x.baddbmm_(recent[:, :, 0], dv[:, :high].flatten(2))
-        x = x.view(groups, -1, tangents, head)
-        if before:  # keys that stay: dK = dV = 0
-            y = (moved @ scaled[:, :before].mT).view(groups, -1, tangents, before)
-            y.mul_(weights[:, :, None, :before])
+        x = x.view(groups, -1, tangents, head)  # [groups, queries, tangents, head]
+        if before:  # keys without a tangent: dK = dV = 0
+            y = (block_dq @ scaled[:, :before].mT).view(groups, -1, tangents, before)
+            y.mul_(weights[:, :, None, :before])  # [groups, queries, tangents, before], X
             sums += y.sum(-1)
             x += (y.flatten(1, 2) @ maps.value[:, :before]).view_as(x)
-        x -= sums[..., None] * maps.out[:, rows].flatten(1, 2)[:, :, None]
-        x = x.view(groups, high - low, -1, tangents, head)
-        mixed[low:high] = x.permute(1, 3, 0, 2, 4)
-    return part.flat(mixed)
+        x -= sums[..., None] * maps.out[:, in_window].flatten(1, 2)[:, :, None]
+        x = x.view(groups, high - low, -1, tangents, head)  # [groups, positions, repeat, tangents, head]
+        d_mixed[low:high] = x.permute(1, 3, 0, 2, 4)  # [positions, tangents, groups, repeat, head]
+    return pack.flat(d_mixed)

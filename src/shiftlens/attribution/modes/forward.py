@@ -1,9 +1,9 @@
-"""Exact importance by forward-mode differentiation: one direction per prompt token gives every response token.
+"""Computes exact attributions by forward-mode differentiation: one tangent per prompt token.
 
-The importance of prompt token n for response token m is a derivative along a single direction, the
-embedding of n itself (paper, section 3.1, with log f in place of f). Reverse mode needs one backward
-pass per response token; forward mode carries N tangents through the model once and reads off all M
-columns. Prompts are mostly shorter than responses, and the tangents need no graph to be kept.
+The importance of prompt token n for response token m is a derivative along a single direction, the embedding of
+token n itself (paper, section 3.1, with log f in place of f). So one tangent [positions, width] per prompt token,
+carried through the model once, gives the importance for all M response tokens, where reverse mode needs one
+backward pass per response token. Prompts are mostly shorter than responses, and forward mode keeps no graph.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ def forward(
     *,
     written_out: bool = True,
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
-    """Importance of every source token for every response token.
+    """Compute the attribution of every source token for every response token.
 
-    ``A[n, m] = <d f(y_m | x_<m) / d E[s_n], E[s_n]>``; with f = log p, times p(y_m) it is the importance
-    I[n, m] of the paper (section 3.1).
+    ``A[n, m] = <d f(y_m | x_<m) / d E[s_n], E[s_n]>``. For f = log p, the importance I[n, m] of the paper (section
+    3.1) is A[n, m] times p(y_m).
 
     Args:
-        model: a causal language model; any family that has plain attention. It is left as found.
-        input_ids: [total] the ids fed: template, prompt and response.
-        sources: [prompt] positions of the tokens to explain by, in any order, all before the last token.
-        response: number of ids at the end that are the response, at least 1.
-        chunk: tangents per pass; memory grows with it, results do not change.
-        target: f, see :func:`shiftlens.attribution.targets.at_logits`.
-        written_out: take the written-out tangents where the model allows it; without, the generic ones.
+        model: Causal language model of any family that runs with plain attention; not changed.
+        input_ids: [total] ids fed to the model: template, prompt and response.
+        sources: [prompt] positions to attribute to, in any order, all before the last token.
+        response: Number of ids at the end that are the response, at least 1.
+        chunk: Number of tangents computed together; memory grows with this number, results do not change.
+        target: Function f, see :func:`shiftlens.attribution.targets.at_logits`.
+        written_out: Whether to use hand-written derivatives where the model has them; otherwise generic ones.
 
     Returns:
-        A, [prompt, response], rows in the order of ``sources``, float64 for a float64 model, else float32, and
-        how the model reads the response.
+        A, [prompt, response], with rows in the order of ``sources``, float64 for a float64 model, else float32;
+        and log probabilities and ranks of the response.
 
     Raises:
-        ValueError: if ``response``, ``chunk`` or a source is out of range.
+        ValueError: ``response``, ``chunk`` or a source is out of range.
 
     Example:
         >>> import torch
@@ -57,6 +57,7 @@ def forward(
         (torch.Size([3, 4]), torch.Size([4]))
     """
     check_places(len(input_ids), sources.tolist(), response, chunk)
+    # Forward mode is mixed mode with the cut after the last position that predicts a response token.
     return meet(
         model, input_ids, sources, response, chunk, target, cut=len(input_ids) - 1, written_out=written_out
     )

@@ -1,7 +1,9 @@
-"""Tangents and cotangents of a model of any family, by differentiating its body as it is.
+"""Computes tangents and cotangents for a model of any family, by automatic differentiation of the model's body.
 
-The same terms as :mod:`~shiftlens.attribution.llama.tangents` and :mod:`~shiftlens.attribution.llama.cotangents`:
-ahead of a cut Jacobian-vector products, behind it vector-Jacobian products, a chunk in one batch.
+Returns the same terms as :mod:`~shiftlens.attribution.llama.tangents` and
+:mod:`~shiftlens.attribution.llama.cotangents`: Jacobian-vector products before a cut, vector-Jacobian products
+after it, a chunk in one batch. In shape comments a group is a key-value head, and positions are those of a
+window: from the first source up to the cut (tangents), or from the cut on (cotangents).
 """
 
 from __future__ import annotations
@@ -28,40 +30,45 @@ def tangents(
     hidden: bool = True,
     crossing: bool = False,
 ) -> tuple[Float[Tensor, "chunk ahead hidden"] | None, list[Crossing]]:
-    """Tangents along E[s] at position s, for every source, from sources[0] up to a cut.
+    """Carry a tangent along E[s] from every source position s up to a cut.
 
     Args:
-        model: a causal language model in plain attention, in evaluation mode.
-        primal: the ordinary pass.
-        sources: sorted positions ahead of the cut, one per tangent.
-        cut: where to end.
-        hidden: whether the tangents of h, what enters the output layer, are wanted.
-        crossing: whether those of keys and values are.
+        model: Causal language model with plain attention, in evaluation mode.
+        primal: Primal values of the text, from the ordinary pass.
+        sources: Sorted positions before the cut, one per tangent.
+        cut: Position where the tangents end.
+        hidden: Whether to return the tangents of h, the input of the output layer.
+        crossing: Whether to return the tangents of keys and values.
 
     Returns:
-        As :func:`~shiftlens.attribution.llama.tangents.llama_tangents`, with one crossing for the chunk.
+        The same as :func:`~shiftlens.attribution.llama.tangents.llama_tangents`, with one crossing for the chunk.
     """
     start = sources[0]
-    window = primal.embeddings[None, start:cut]
-    directions = window.new_zeros(len(sources), *window.shape)
+    window = primal.embeddings[None, start:cut]  # [1, positions, width]
+    directions = window.new_zeros(len(sources), *window.shape)  # [chunk, 1, positions, width]
     for row, source in enumerate(sources):
         directions[row, 0, source - start] = primal.embeddings[source]
 
     def run(embeddings: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """Run the body on the window, [1, positions, width]; return h and each layer's keys and values."""
         cache = _cache(_first(primal, start))
-        out = _body(model, embeddings, cache)
+        out = _body(model, embeddings, cache)  # [positions, hidden]
         if not crossing:
             return out, [], []
+        # For each layer: [groups, positions, head].
         keys, values = zip(
             *((layer.keys[0, :, start:], layer.values[0, :, start:]) for layer in cache.layers), strict=True
         )
         return out, list(keys), list(values)
 
     def along(direction: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        moved: tuple[Tensor, list[Tensor], list[Tensor]] = torch.func.jvp(run, (window,), (direction,))[1]
-        return moved
+        """Differentiate ``run`` along a direction, [1, positions, width]; results have the shapes of run's."""
+        tangent: tuple[Tensor, list[Tensor], list[Tensor]] = torch.func.jvp(run, (window,), (direction,))[1]
+        return tangent
 
-    out, keys, values = torch.func.vmap(along)(directions)  # keys: [chunk, group, position, head]
+    # out: [chunk, positions, hidden]; keys and values, for each layer: [chunk, groups, positions, head]
+    out, keys, values = torch.func.vmap(along)(directions)
+    # For each layer: [chunk, positions x (keys and values)].
     moved = [joined(k.transpose(0, 1), v.permute(1, 2, 0, 3)) for k, v in zip(keys, values, strict=True)]
     return (out if hidden else None), ([Crossing(start, moved)] if crossing else [])
 
@@ -69,59 +76,67 @@ def tangents(
 def cotangents(
     model: PreTrainedModel, primal: Primal, cut: int, columns: list[int], crossings: Sequence[Crossing] = ()
 ) -> tuple[Float[Tensor, "chunk behind width"], Float[Tensor, "sources chunk"]]:
-    """Gradients of the embeddings from a cut on, for some response tokens, and what crosses the cut.
+    """Compute gradients of the embeddings from a cut on, and derivatives along the tangents that cross it.
 
-    Each token's gradient is scaled to a largest entry of 1 on its way, so that none underflows in half precision.
+    The backward pass scales each token's gradient to a largest entry of 1, so half precision does not underflow.
 
     Args:
-        model: a causal language model in plain attention, in evaluation mode.
-        primal: the ordinary pass.
-        cut: first position whose gradient is wanted.
-        columns: sorted response tokens, from 0; each predicted at the cut or behind it.
-        crossings: tangents of the sources ahead of the cut, from :func:`tangents`.
+        model: Causal language model with plain attention, in evaluation mode.
+        primal: Primal values of the text, from the ordinary pass.
+        cut: First position whose gradient is returned.
+        columns: Sorted indices of response tokens, counted from 0; each predicted at the cut or later.
+        crossings: Tangents of the sources before the cut, from :func:`tangents`.
 
     Returns:
-        As :func:`~shiftlens.attribution.llama.cotangents.llama_cotangents`, at least float32.
+        The same as :func:`~shiftlens.attribution.llama.cotangents.llama_cotangents`, at least float32.
     """
     length, response = len(primal.embeddings), len(primal.gradient)
-    places = [length - response + column - cut for column in columns]
+    offsets = [length - response + column - cut for column in columns]  # predicting positions, from the cut
     with torch.enable_grad():
-        ahead = [(k.detach().requires_grad_(), v.detach().requires_grad_()) for k, v in _first(primal, cut)]
-        window = primal.embeddings[None, cut : cut + places[-1] + 1].detach().requires_grad_()
-        out = _body(model, window, _cache(ahead))
-        gradient = primal.gradient[columns].to(out.device)
-        scale = gradient.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)
-        entering = out.new_zeros(len(columns), *out.shape)
-        entering[range(len(columns)), places] = (gradient / scale).to(out)
-        leaves = [window, *(each for layer in ahead for each in layer)] if crossings else [window]
-        found, *rest = torch.autograd.grad(out, leaves, entering, is_grads_batched=True, materialize_grads=True)
+        # Keys and values before the cut, for each layer: [1, groups, cut, head].
+        prefix = [(k.detach().requires_grad_(), v.detach().requires_grad_()) for k, v in _first(primal, cut)]
+        # [1, positions, width], up to the last predicting position
+        window = primal.embeddings[None, cut : cut + offsets[-1] + 1].detach().requires_grad_()
+        out = _body(model, window, _cache(prefix))  # [positions, hidden]
+        gradient = primal.gradient[columns].to(out.device)  # [chunk, hidden]
+        scale = gradient.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(gradient.dtype).tiny)  # [chunk, 1]
+        entering = out.new_zeros(len(columns), *out.shape)  # [chunk, positions, hidden]
+        entering[range(len(columns)), offsets] = (gradient / scale).to(out)
+        leaves = [window, *(each for layer in prefix for each in layer)] if crossings else [window]
+        # at_window: [chunk, 1, positions, width]; at_prefix: per layer keys, values, [chunk, 1, groups, cut, head]
+        at_window, *at_prefix = torch.autograd.grad(
+            out, leaves, entering, is_grads_batched=True, materialize_grads=True
+        )
     scale = scale.to(torch.promote_types(scale.dtype, torch.float32))
-    gradients = scale.new_zeros(len(columns), length - cut, found.shape[-1])
-    gradients[:, : found.shape[2]] = found[:, 0].to(scale) * scale[..., None]
-    met = scale.new_zeros(sum(len(crossing.moved[0]) for crossing in crossings), len(columns))
-    for i in range(len(ahead) if crossings else 0):
-        moved = joined(rest[2 * i][:, 0].transpose(0, 1), rest[2 * i + 1][:, 0].permute(1, 2, 0, 3))
-        met += torch.cat([c.moved[i].to(met) @ moved[:, -c.moved[i].shape[1] :].to(met).T for c in crossings])
-    return gradients, met * scale.T
+    gradients = scale.new_zeros(len(columns), length - cut, at_window.shape[-1])  # [chunk, length - cut, width]
+    gradients[:, : at_window.shape[2]] = at_window[:, 0].to(scale) * scale[..., None]
+    # [sources, chunk]
+    sums = scale.new_zeros(sum(len(crossing.moved[0]) for crossing in crossings), len(columns))
+    for i in range(len(prefix) if crossings else 0):
+        # [chunk, cut x (keys and values)]; the tangents of a crossing, [sources, ...], cover the last entries
+        at_cut = joined(at_prefix[2 * i][:, 0].transpose(0, 1), at_prefix[2 * i + 1][:, 0].permute(1, 2, 0, 3))
+        sums += torch.cat([c.moved[i].to(sums) @ at_cut[:, -c.moved[i].shape[1] :].to(sums).T for c in crossings])
+    return gradients, sums * scale.T
 
 
 def check_body(model: PreTrainedModel, primal: Primal) -> None:
-    """Refuse a model whose body, given the embeddings, is not all there is between them and the output layer.
+    """Refuse a model that computes more between the embeddings and the output layer than its body does.
 
-    Some families read the ids once more further up (Gemma 3n), or change what the body returns (BERT's decoder).
+    Some families use the ids again in later layers (Gemma 3n) or transform the body's output (BERT's decoder).
 
     Args:
-        model: a causal language model in plain attention.
-        primal: the ordinary pass; its hidden states are held against the body's.
+        model: Causal language model with plain attention.
+        primal: Primal values of the text; their hidden states are compared with those of the body.
 
     Raises:
-        ValueError: it is such a model; names the mode that takes it.
+        ValueError: The hidden states differ; the message names a mode that supports the model.
     """
     if model in _WHOLE:
         return
+    # out: [length, hidden]; wanted: [response, hidden]
     out, wanted = _body(model, primal.embeddings[None], DynamicCache()), primal.hidden
-    near = max(1e-3, 16 * torch.finfo(out.dtype).eps)
-    if out.shape[-1] != wanted.shape[-1] or (out[-len(wanted) :] - wanted).abs().max() > near * wanted.std():
+    tolerance = max(1e-3, 16 * torch.finfo(out.dtype).eps)
+    if out.shape[-1] != wanted.shape[-1] or (out[-len(wanted) :] - wanted).abs().max() > tolerance * wanted.std():
         raise ValueError(
             f"{type(model).__name__} computes more between its embeddings and its output layer than its body does "
             "of the embeddings alone; use saliency.mode=reverse"
@@ -130,23 +145,25 @@ def check_body(model: PreTrainedModel, primal: Primal) -> None:
 
 
 _WHOLE: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
-"""Models that :func:`check_body` found right."""
+"""Models that passed :func:`check_body`."""
 
 
 def _first(primal: Primal, length: int) -> list[tuple[Tensor, Tensor]]:
-    """The first keys and values of the ordinary pass, layer by layer."""
+    """List each layer's keys and values at the first positions, [1, groups, length, head]; empty for length 0."""
     pairs = zip(primal.keys, primal.values, strict=True)
     return [(key[:, :, :length], value[:, :, :length]) for key, value in pairs] if length else []
 
 
 def _cache(pairs: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
-    cache = DynamicCache()  # joins what comes to a copy
+    """Make a cache that holds each layer's keys and values."""
+    cache = DynamicCache()  # concatenates later keys to a copy, so the given tensors are not changed
     for index, (key, value) in enumerate(pairs):
         cache.update(key, value, index)
     return cache
 
 
 def _body(model: PreTrainedModel, embeddings: Tensor, cache: DynamicCache) -> Float[Tensor, "position hidden"]:
+    """Run the body, the model without its output layer, on embeddings, [1, positions, width]."""
     body = getattr(model, model.base_model_prefix)
     out: Tensor = body(inputs_embeds=embeddings, past_key_values=cache, use_cache=True).last_hidden_state[0]
     return out

@@ -1,4 +1,4 @@
-"""Exact attribution one backward pass per response token: slow, short, and the yardstick of the others."""
+"""Computes exact attributions with one backward pass per response token: slow, short, the reference for others."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ def naive(
     chunk: int,
     target: str = "log_probability",
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
-    """``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` with the gradient that the backward hook catches.
+    """Compute ``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` from gradients that a backward hook captures.
 
     Args:
-        model: causal language model with frozen parameters; keeps its own attention.
-        input_ids: [total] ids fed; the last ``response`` of them are the response.
+        model: Causal language model with frozen parameters; keeps its own attention.
+        input_ids: [total] ids fed to the model; the last ``response`` of them are the response.
         sources: [prompt] positions to attribute to, all before the last token.
-        response: number of response tokens M, at least 1.
-        chunk: not used; response tokens are always taken one at a time.
-        target: f, see :func:`shiftlens.attribution.targets.at_logits`.
+        response: Number of response tokens M, at least 1.
+        chunk: Not used; response tokens are always taken one at a time.
+        target: Function f, see :func:`shiftlens.attribution.targets.at_logits`.
 
     Returns:
-        A [prompt, response] and how the model reads the response, on the CPU.
+        A, [prompt, response], and log probabilities and ranks of the response; on the CPU.
     """
     columns, readings = [], []
     for position in range(len(input_ids) - response, len(input_ids)):
         with torch.enable_grad(), EmbeddingTap(model) as tap, HeadTap(model) as head:
-            fed = input_ids[None, :position].to(model.device)
-            logits = model(fed, use_cache=False, logits_to_keep=1).logits[0]
-            wanted = input_ids[position : position + 1].to(logits.device)
-            at_output, reading = at_logits(logits, wanted, target)
+            fed = input_ids[None, :position].to(model.device)  # [1, position]
+            logits = model(fed, use_cache=False, logits_to_keep=1).logits[0]  # [1, vocab]
+            wanted = input_ids[position : position + 1].to(logits.device)  # [1]
+            at_output, reading = at_logits(logits, wanted, target)  # at_output: [1, vocab]
             assert head.leaf is not None and head.body is not None
-            (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))
+            (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))  # [1, 1, hidden]
             scale = at_head.abs().max().clamp_min(torch.finfo(at_head.dtype).tiny)
-            head.body.backward((at_head / scale).to(head.body))  # scaled: none underflows in half precision
+            head.body.backward((at_head / scale).to(head.body))  # scaled against underflow in half precision
         assert tap.gradient is not None
         assert tap.embedding is not None
-        embedding = tap.embedding[0].detach().to(at_head)
-        product = (tap.gradient[0].to(at_head) * embedding).sum(-1) * scale
-        # Tokens at and behind the place that predicts have no influence.
-        product = torch.cat([product, product.new_zeros(len(input_ids) - position)])
+        embedding = tap.embedding[0].detach().to(at_head)  # [position, width]
+        product = (tap.gradient[0].to(at_head) * embedding).sum(-1) * scale  # [position]
+        # The response token itself and later tokens have no influence.
+        product = torch.cat([product, product.new_zeros(len(input_ids) - position)])  # [total]
         columns.append(product[sources.to(product.device)].cpu())
         readings.append([values.cpu() for values in reading])
     return torch.stack(columns, dim=1), Reading(*map(torch.cat, zip(*readings, strict=True)))

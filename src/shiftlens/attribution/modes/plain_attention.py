@@ -1,4 +1,8 @@
-"""Run a model with attention that can be differentiated in every way, at full precision, for a while."""
+"""Replaces a model's attention, for a while, by plain tensor operations that can be differentiated in any mode.
+
+Forward-mode and batched reverse-mode differentiation need these operations. In shape comments a group is a
+key-value head, repeat is the number of query heads per group, and keys are the positions that queries attend to.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from shiftlens.errors import ShiftLensError
 
 _NAME = "shiftlens_plain"
-_BLOCK = 128  # query positions at once: skips keys that lie in the future
+_BLOCK = 128  # query positions per block; each block skips the keys after its last query
 
 
 def _plain_attention(
@@ -30,40 +34,44 @@ def _plain_attention(
     s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention in plain tensor operations, in transformers' calling convention.
+    """Compute attention in plain tensor operations, in the calling convention of transformers.
 
-    Fused kernels have no batched backward and no forward derivative. The library's own ``eager``
-    takes the softmax in float32 even for a float64 model, which costs nine digits; here float32
-    is the least, not the most.
+    Fused kernels have neither batched backward nor forward derivatives. The ``eager`` attention of transformers
+    computes the softmax in float32 even for a float64 model, which costs nine digits; here float32 is only the
+    minimum.
+
+    Returns:
+        Output, [batch, positions, heads, head], and None in place of attention weights.
     """
     if s_aux is not None:
         raise NotImplementedError("attention sinks have no plain form here")
-    batch, heads, length, head = query.shape
+    batch, heads, length, head = query.shape  # key and value: [batch, groups, keys, head]
     query = query * (head**-0.5 if scaling is None else scaling)
-    # Grouped queries: each key head serves several query heads, whose rows lie one below the other.
-    query = query.reshape(batch, key.shape[1], -1, head)
+    # The query heads of a group are stacked along the positions and share one product with the group's keys.
+    query = query.reshape(batch, key.shape[1], -1, head)  # [batch, groups, repeat x positions, head]
     if torch.is_grad_enabled() or softcap is not None:
         out = _weights(query, key, attention_mask, softcap) @ value
     else:
         out, _ = _Attend.apply(query, key, value, attention_mask, length)
+    # out: [batch, groups, repeat x positions, head]
     return out.reshape(batch, heads, length, -1).transpose(1, 2), None
 
 
 def _weights(query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None) -> Tensor:
-    """[batch, group, repeat x position, all positions]."""
-    logits = query @ key.mT
+    """Compute the attention weights, [batch, groups, repeat x positions, keys]."""
+    logits = query @ key.mT  # [batch, groups, repeat x positions, keys]
     if softcap is not None:
         logits = torch.tanh(logits / softcap) * softcap
-    if mask is not None:
+    if mask is not None:  # [batch, 1, positions, keys], added to each query head
         logits = (logits.unflatten(2, (-1, mask.shape[2])) + mask[:, :, None]).flatten(2, 3)
     wide = torch.promote_types(logits.dtype, torch.float32)
     return torch.softmax(logits, dim=-1, dtype=wide).to(query.dtype)
 
 
 class _Attend(torch.autograd.Function):
-    """The same for causal models, with its tangent written out.
+    """Attention of a causal model with a hand-written forward derivative.
 
-    It passes less often over the maps, of which there is one per direction, and skips what lies in the future.
+    This derivative passes over the attention matrices (one per tangent) less often, and skips later keys.
     """
 
     generate_vmap_rule = True
@@ -72,7 +80,7 @@ class _Attend(torch.autograd.Function):
     def forward(
         query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, length: int
     ) -> tuple[Tensor, Tensor]:
-        weights = _weights(query, key, mask, None)
+        weights = _weights(query, key, mask, None)  # [batch, groups, repeat x positions, keys]
         return weights @ value, weights
 
     @staticmethod
@@ -84,25 +92,29 @@ class _Attend(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, dq: Tensor, dk: Tensor, dv: Tensor, *_: Any) -> tuple[Tensor, None]:
-        """``dO = X V - sum(X) O + P dV`` with ``X = P * (dQ K^T + Q dK^T)``."""
+        """Compute ``dO = X V - sum(X) O + P dV`` with ``X = P * (dQ K^T + Q dK^T)``.
+
+        Tangents have the shapes of their primal values; :func:`torch.func.vmap` adds the axis of the tangents.
+        """
         *primal, out, weights = ctx.saved_tensors
         query, key, value = primal
-        length, before = ctx.length, key.shape[2] - ctx.length
-        parts = []
+        length, before = ctx.length, key.shape[2] - ctx.length  # before: keys before the first query
+        blocks = []
         for low in range(0, length, _BLOCK):
             high = min(low + _BLOCK, length)
 
             def rows(x: Tensor, low: int = low, high: int = high) -> Tensor:
-                """Positions low to high of every repeat."""
+                """Select positions low to high of every query head: [batch, groups, repeat x block, ...]."""
                 return x.unflatten(2, (-1, length))[:, :, :, low:high].flatten(2, 3)
 
-            seen = slice(before + high)  # what lies behind has no weight
+            seen = slice(before + high)  # later keys have no weight
             x = rows(dq) @ key[:, :, seen].mT + rows(query) @ dk[:, :, seen].mT
-            some = rows(weights)[..., seen]
-            x = x * some
-            part = x @ value[:, :, seen] - x.sum(-1, keepdim=True) * rows(out) + some @ dv[:, :, seen]
-            parts.append(part.unflatten(2, (-1, high - low)))
-        return torch.cat(parts, dim=3).flatten(2, 3), None
+            block_weights = rows(weights)[..., seen]
+            x = x * block_weights  # [batch, groups, repeat x block, seen keys]
+            # [batch, groups, repeat x block, head]
+            d_out = x @ value[:, :, seen] - x.sum(-1, keepdim=True) * rows(out) + block_weights @ dv[:, :, seen]
+            blocks.append(d_out.unflatten(2, (-1, high - low)))  # [batch, groups, repeat, block, head]
+        return torch.cat(blocks, dim=3).flatten(2, 3), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(_NAME, _plain_attention)
@@ -111,10 +123,10 @@ ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager
 
 @contextmanager
 def plain_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Switch a model to plain attention and evaluation mode, and put both back on leaving.
+    """Switch a model to plain attention and evaluation mode; restore both on leaving, even after an error.
 
     Args:
-        model: a Hugging Face model; restored even after an error.
+        model: Hugging Face model.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -127,38 +139,39 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
         (True, True)
     """
     training = [module for module in model.modules() if module.training]
-    # Written to the configurations directly: set_attn_implementation warns and refuses in some families.
+    # Written to the configurations directly, because set_attn_implementation warns or refuses for some families.
     configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
-    found = [(config, config._attn_implementation_internal) for config in configs.values()]
+    implementations = [(config, config._attn_implementation_internal) for config in configs.values()]
     try:
         for module in training:
             module.training = False
-        for config, _ in found:
+        for config, _ in implementations:
             config._attn_implementation_internal = _NAME
         yield
     finally:
-        for config, implementation in found:
+        for config, implementation in implementations:
             config._attn_implementation_internal = implementation
         for module in training:
             module.training = True
 
 
 _PLAIN: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
-_PROBE = 16
+"""Models that passed :func:`check_plain`."""
+_PROBE = 16  # ids fed to compare a model's own attention with the plain one
 
 
 def check_plain(model: PreTrainedModel, length: int) -> None:
-    """Refuse a model that is another one with plain attention, or whose rotations depend on the text's length.
+    """Refuse a model whose logits change with plain attention, or whose rotations depend on the text's length.
 
-    The first is tried once per model on a few ids. Engines that feed a text in pieces need the second: with
-    ``dynamic`` and ``longrope`` rotations a token's embedding changes once the text outgrows the trained length.
+    The logits are compared once per model, on a few ids. Rotations matter because engines feed a text in pieces:
+    with ``dynamic`` and ``longrope``, the rotation of a position changes once the text exceeds the trained length.
 
     Args:
-        model: the model.
-        length: number of ids.
+        model: Causal language model.
+        length: Number of ids in the text.
 
     Raises:
-        ShiftLensError: the engines would explain something else; it names ``saliency.mode=naive``.
+        ShiftLensError: The engines would explain a different model; the message suggests ``saliency.mode=naive``.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM

@@ -1,4 +1,4 @@
-"""The one ordinary pass over a text that every derivative of it builds on."""
+"""Runs the ordinary pass over a text and keeps the values that derivatives need (primal values)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from shiftlens.hooks import EmbeddingTap, HeadTap, StreamTap
 
 @dataclass(frozen=True)
 class Primal:
-    """What one ordinary pass over the ids (all but the last) leaves for the derivatives.
+    """Values from one ordinary pass over all ids but the last; length is the number of these ids.
 
     Args:
         embeddings: [length, width] input embeddings E.
-        gradient: [response, hidden] d f_m / d h at the position that predicts y_m, h being what
-            enters the output layer.
-        hidden: [response, hidden] h there.
-        reading: how the response is read.
-        keys: per layer [1, heads, length, head] keys as cached, after any rotation.
-        values: per layer [1, heads, length, head] values.
-        streams: [length, width] what entered each of the modules that were asked for.
+        gradient: [response, hidden] d f_m / d h at the position that predicts y_m, where h is the input of the
+            output layer.
+        hidden: [response, hidden] h at the same positions.
+        reading: Log probabilities and ranks of the response tokens.
+        keys: For each layer, [1, groups, length, head] keys as cached, after any rotation; a group is a key-value
+            head.
+        values: For each layer, [1, groups, length, head] values.
+        streams: For each requested module, [length, width] its input.
     """
 
     embeddings: Float[Tensor, "length width"]
@@ -45,25 +46,27 @@ def primal_pass(
     target: str,
     modules: Sequence[nn.Module] = (),
 ) -> Primal:
-    """One pass over all ids but the last, and one backward pass through the output layer alone.
+    """Run one pass over all ids but the last, and one backward pass through the output layer alone.
 
     Args:
-        model: a causal language model with plain attention.
+        model: Causal language model with plain attention.
         ids: [total] ids, on the model's device.
-        response: number of ids at the end that are the response.
-        target: f, see :func:`shiftlens.attribution.targets.at_logits`.
-        modules: those whose input is kept.
+        response: Number of ids at the end that are the response.
+        target: Function f, see :func:`shiftlens.attribution.targets.at_logits`.
+        modules: Modules whose input to keep.
     """
-    # Made without the configuration, so that sliding layers keep every key; masks still apply the window.
+    # Made without the model's configuration, the cache keeps every key of sliding layers; masks apply the window.
     cache = DynamicCache()
     with torch.no_grad(), EmbeddingTap(model) as embedding, HeadTap(model) as head, StreamTap(modules) as taps:
         logits = model(ids[None, :-1], past_key_values=cache, use_cache=True, logits_to_keep=response).logits[0]
+        # logits, at_output: [response, vocab]
         at_output, reading = at_logits(logits, ids[-response:].to(logits.device), target)
         assert embedding.embedding is not None
         assert head.leaf is not None and head.body is not None
-        # The head acts on each position alone, so one backward pass gives every g_m.
-        (gradient,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))
+        # The output layer acts on each position alone, so one backward pass gives d f_m / d h for every m.
+        (gradient,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))  # [1, response, hidden]
+    # For each layer: [1, groups, length, head].
     keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
-    streams = tuple(stream[0] for stream in taps.streams)
-    hidden = head.body[0].detach()
+    streams = tuple(stream[0] for stream in taps.streams)  # [length, width] each
+    hidden = head.body[0].detach()  # [response, hidden]
     return Primal(embedding.embedding[0].detach(), gradient[0], hidden, reading, keys, values, streams)

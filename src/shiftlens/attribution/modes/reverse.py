@@ -1,4 +1,4 @@
-"""Exact attribution by vector-Jacobian products: a chunk of response tokens in one backward pass."""
+"""Computes exact attributions in reverse mode: vector-Jacobian products, a chunk of response tokens at a time."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ def reverse(
     *,
     written_out: bool = True,
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
-    """``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` for all sources and response tokens.
+    """Compute ``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` for all sources and response tokens.
 
-    What enters the body is ``d f / d h`` at the output layer's input h, which one backward through the head
-    gives for many response tokens. For LLaMA-type layers one ordinary pass serves all chunks, and the way back is
-    written out. For every other family there is one teacher-forced pass per chunk, cut at the
-    chunk's last token (later tokens have no influence), then one batched vector-Jacobian product, in which
-    each token's gradient is scaled to a largest entry of 1, so that none underflows in half precision.
+    The backward pass through the body starts from ``d f / d h``, where h is the input of the output layer; one
+    backward pass through the output layer gives ``d f / d h`` for many response tokens. With hand-written
+    derivatives (LLaMA-type layers) one ordinary pass serves all chunks. Every other family needs one ordinary pass
+    per chunk, which ends before the chunk's last token because later tokens have no influence, and then one
+    batched vector-Jacobian product. That product scales each token's gradient to a largest entry of 1, so that
+    none underflows in half precision.
 
     Args:
-        model: causal language model with frozen parameters.
-        input_ids: [total] ids fed; the last ``response`` of them are the response.
+        model: Causal language model with frozen parameters.
+        input_ids: [total] ids fed to the model; the last ``response`` of them are the response.
         sources: [prompt] positions to attribute to, all before the last token.
-        response: number of response tokens M, at least 1.
-        chunk: response tokens per backward pass; bounds the memory.
-        target: f, see :func:`shiftlens.attribution.targets.at_logits`.
-        written_out: take the written-out way back where the model allows it; without, the generic one.
+        response: Number of response tokens M, at least 1.
+        chunk: Number of response tokens per backward pass; bounds the memory.
+        target: Function f, see :func:`shiftlens.attribution.targets.at_logits`.
+        written_out: Whether to use hand-written derivatives where the model has them; otherwise generic ones.
 
     Returns:
-        A [prompt, response] and how the model reads the response, on the CPU, at least float32.
+        A, [prompt, response], and log probabilities and ranks of the response; on the CPU, at least float32.
 
     Raises:
         ValueError: ``response``, ``chunk`` or a source is out of range.
@@ -57,7 +58,7 @@ def reverse(
     """
     check_places(len(input_ids), sources.tolist(), response, chunk)
     if written_out and takes(model, len(input_ids)):
-        # No source can move a response token that is predicted before the first of them.
+        # Sources do not influence response tokens predicted before them, so cotangents end at the first source.
         cut = min(sources.tolist(), default=len(input_ids) - 1)
         return meet(model, input_ids, sources, response, chunk, target, cut=cut)
     first = len(input_ids) - response
@@ -66,7 +67,7 @@ def reverse(
         for start in range(first, len(input_ids), chunk):
             targets = torch.arange(start, min(start + chunk, len(input_ids)))
             A, reading = _chunk(model, input_ids[: targets[-1]], sources, targets, input_ids[targets], target)
-            columns.append(A.cpu())
+            columns.append(A.cpu())  # [prompt, chunk]
             readings.append([values.cpu() for values in reading])
     return torch.cat(columns, dim=1), Reading(*map(torch.cat, zip(*readings, strict=True)))
 
@@ -79,21 +80,33 @@ def _chunk(
     wanted: Int[Tensor, " chunk"],
     target: str,
 ) -> tuple[Float[Tensor, "prompt chunk"], Reading]:
+    """Compute the columns of A for one chunk of response tokens.
+
+    Args:
+        model: Causal language model with plain attention.
+        fed: [fed] all ids before the chunk's last token.
+        sources: [prompt] positions to attribute to.
+        targets: [chunk] positions of the chunk's tokens.
+        wanted: [chunk] ids of the chunk's tokens.
+        target: Function f.
+    """
     with EmbeddingTap(model) as embedding, HeadTap(model) as head:
-        # y_m is predicted at the position before it; the chunk ends the text.
+        # Each token is predicted at the position before it, so the last positions predict the chunk.
+        # [chunk, vocab]
         logits = model(fed[None].to(model.device), use_cache=False, logits_to_keep=len(targets)).logits[0]
     assert head.leaf is not None and head.body is not None and embedding.embedding is not None
     at_output, reading = at_logits(logits, wanted.to(logits.device), target)
     (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))  # [1, chunk, hidden]
-    scale = at_head[0].abs().amax(-1).clamp_min(torch.finfo(at_head.dtype).tiny)
+    scale = at_head[0].abs().amax(-1).clamp_min(torch.finfo(at_head.dtype).tiny)  # [chunk]
     count = len(targets)
-    cotangents = head.body.new_zeros(count, *at_head.shape)
+    cotangents = head.body.new_zeros(count, *at_head.shape)  # [chunk, 1, chunk, hidden], diagonal in the chunk
     cotangents[torch.arange(count), 0, torch.arange(count)] = (at_head[0] / scale[:, None]).to(head.body)
+    # [chunk, 1, fed, width]
     (gradients,) = torch.autograd.grad(head.body, embedding.embedding, cotangents, is_grads_batched=True)
-    A = gradients.new_zeros(len(sources), count, dtype=scale.dtype)
-    inside = sources < len(fed)  # tokens behind the chunk have no influence on it
-    places = sources[inside].to(gradients.device)
-    moved = gradients[:, 0].index_select(1, places).to(A)
-    chosen = embedding.embedding[0].detach().index_select(0, places).to(A)
-    A[inside.to(A.device)] = torch.einsum("mnd,nd->nm", moved, chosen) * scale.to(A.device)
+    A = gradients.new_zeros(len(sources), count, dtype=scale.dtype)  # [prompt, chunk]
+    inside = sources < len(fed)  # [prompt]; later tokens have no influence on the chunk
+    positions = sources[inside].to(gradients.device)  # [inside]
+    at_sources = gradients[:, 0].index_select(1, positions).to(A)  # [chunk, inside, width]
+    embeddings = embedding.embedding[0].detach().index_select(0, positions).to(A)  # [inside, width]
+    A[inside.to(A.device)] = torch.einsum("mnd,nd->nm", at_sources, embeddings) * scale.to(A.device)
     return A, reading

@@ -1,4 +1,4 @@
-"""What an attribution costs: rows of tokens multiplied with the weights, and the time of a row on this machine."""
+"""Predicts the time of an attribution from its token rows and the cost of a row, and picks a mode and a cut."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from shiftlens.models.identity import digest
 log = logging.getLogger(__name__)
 
 REFUSALS = (RuntimeError, ValueError, AttributeError, TypeError, IndexError)
-"""What transformations of a model that was not written for them raise; out of memory is told apart."""
-_ENGINES = 4  # raised where an engine's speed changes, so that machines are measured again
-_SMALL, _LARGE = 24, 72  # tokens of the two texts that are timed: a third each of template, prompt and response
+"""Errors of models that do not support a transformation; errors of full memory are recognized separately."""
+_ENGINES = 4  # increase when an engine's speed changes, so that machines are measured again
+_SMALL, _LARGE = 24, 72  # tokens of the two timed texts: one third each of template, prompt and response
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Time of an attribution, ``fixed + row * rows``, per engine; in seconds, or in any unit to compare.
+    """Coefficients of the time of an attribution, ``fixed + row * rows``, in seconds or any other unit.
 
     Args:
-        forward_row: one token row in forward mode.
-        reverse_row: one in reverse mode, where a row also pays its share of the forward pass and of the graph.
-        forward_fixed: whatever the text.
-        reverse_fixed: whatever the text.
-        measured: whether these were timed on this machine.
+        forward_row: Time of one token row in forward mode.
+        reverse_row: Time of one token row in reverse mode, with its share of the ordinary pass and of the graph.
+        forward_fixed: Time in forward mode that does not depend on the text.
+        reverse_fixed: Time in reverse mode that does not depend on the text.
+        measured: Whether the times were measured on this machine.
     """
 
     forward_row: float
@@ -52,34 +52,34 @@ class Costs:
 
 
 UNMEASURED = Costs(forward_row=1.0, reverse_row=1.0)
-"""LLaMA-type layers on a CPU core, float32, 135M parameters; used until a machine is measured."""
+"""Relative costs of LLaMA-type layers on a CPU core (float32, 135M parameters), for use without a measurement."""
 
 
 def best_cut(
     costs: Costs, sources: Sequence[int], total: int, response: int, fits: Bool[np.ndarray, " total"] | None = None
 ) -> tuple[int, float]:
-    """Where tangents and cotangents meet at the least cost, and that cost.
+    """Find the cut where tangents and cotangents together cost least.
 
     Args:
-        costs: of this machine.
-        sources: positions attributed to.
-        total: number of ids.
-        response: number of response tokens.
-        fits: which cuts memory allows; all, if not given.
+        costs: Measured cost of a token row, for this model on this machine.
+        sources: Positions to attribute to.
+        total: Number of ids.
+        response: Number of response tokens.
+        fits: For each cut, whether it fits in memory; by default all cuts fit.
 
     Returns:
-        The cut, the first source at the least, and its cost: infinite where no cut fits.
+        The cut, at or after the first source, and its cost, which is infinite if no cut fits.
 
     Example:
         >>> best_cut(UNMEASURED, range(128), 192, 64)  # about as many positions as there are response tokens
         (63, 8192.0)
     """
-    ahead, behind = carried(sources, total, response)
-    time = costs.forward_row * ahead + costs.reverse_row * behind
-    time = time + costs.forward_fixed * (ahead > 0) + costs.reverse_fixed * (behind > 0)
+    tangent_rows, cotangent_rows = carried(sources, total, response)  # [total] each
+    time = costs.forward_row * tangent_rows + costs.reverse_row * cotangent_rows
+    time = time + costs.forward_fixed * (tangent_rows > 0) + costs.reverse_fixed * (cotangent_rows > 0)
     if fits is not None:
         time = np.where(fits, time, np.inf)
-    start = min(sources, default=0)  # a cut further ahead would carry rows that nobody wants
+    start = min(sources, default=0)  # an earlier cut would add rows that no source needs
     cut = start + int(time[start:].argmin())
     return cut, float(time[cut])
 
@@ -93,16 +93,16 @@ def cheapest(
     fits: Bool[np.ndarray, " total"] | None = None,
     without: Collection[str] = (),
 ) -> str:
-    """``forward``, ``reverse`` or ``mixed``, whichever these costs make the cheapest.
+    """Return the mode that costs least: ``forward``, ``reverse`` or ``mixed``.
 
     Args:
-        costs: of this machine.
-        sources: positions attributed to.
-        total: number of ids.
-        response: number of response tokens.
-        written_out: whether the layers are written out.
-        fits: as in :func:`best_cut`, for ``mixed``.
-        without: modes that are out of the question.
+        costs: Measured cost of a token row, for this model on this machine.
+        sources: Positions to attribute to.
+        total: Number of ids.
+        response: Number of response tokens.
+        written_out: Whether the derivatives are hand-written.
+        fits: For each cut of ``mixed``, whether it fits in memory; by default all cuts fit.
+        without: Modes to leave out.
 
     Example:
         >>> for prompt, response in ((2, 300), (300, 2), (100, 100)):
@@ -118,21 +118,22 @@ def cheapest(
         "reverse": costs.reverse_fixed + costs.reverse_row * rows["reverse"],
         "mixed": best_cut(costs, sources, total, response, fits)[1],
     }
-    # Of equals the first: a cut at an end is one of the pure modes.
+    # Of equal times the first wins: a cut at either end is the same as forward or reverse mode.
     return min((mode for mode in times if mode not in without), key=times.__getitem__)
 
 
 def calibrated(model: PreTrainedModel, cache: Path) -> Costs:
-    """The costs of a model on this machine: from the cache, else timed now and cached.
+    """Load the costs of a model on this machine from a cache; if they are missing, measure and cache them.
 
-    Timing takes some seconds on a CPU; texts are random ids. Concurrent processes time once.
+    The measurement takes some seconds on a CPU, and uses random ids as texts. Of several concurrent processes only
+    one measures.
 
     Args:
-        model: the model, where it will run.
-        cache: folder of cached files.
+        model: Causal language model, on the device where it will run.
+        cache: Folder of cached files.
 
     Returns:
-        Costs in seconds; :data:`UNMEASURED` where an engine cannot take the model.
+        Costs in seconds, or :data:`UNMEASURED` if an engine does not support the model.
     """
     path = cache / "calibration" / f"{_machine(model)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,7 +141,7 @@ def calibrated(model: PreTrainedModel, cache: Path) -> Costs:
         try:
             return Costs(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
-            pass  # not there, or not whole: measure
+            pass  # the file is missing or damaged, so measure
         try:
             costs = _measure(model)
         except REFUSALS as error:
@@ -151,7 +152,7 @@ def calibrated(model: PreTrainedModel, cache: Path) -> Costs:
 
 
 def _machine(model: PreTrainedModel) -> str:
-    """A name for model shape and machine: the same shape runs at the same speed, whatever its weights."""
+    """Hash the shapes of a model and the properties of the machine; the speed does not depend on the weights."""
     shapes = sorted([name, *parameter.shape] for name, parameter in model.named_parameters())
     device = model.device
     unit = (
@@ -170,7 +171,7 @@ def _machine(model: PreTrainedModel) -> str:
 
 
 def _measure(model: PreTrainedModel) -> Costs:
-    """Time each engine on a small and a larger text; a straight line through both."""
+    """Time each engine on a small and a large text, and fit a straight line through both times."""
     lines = {}
     for mode, engine in (("forward", forward), ("reverse", reverse)):
         points = []
@@ -181,12 +182,13 @@ def _measure(model: PreTrainedModel) -> Costs:
             rows = token_rows(mode, sources.tolist(), total, third, takes(model, total))
             points.append((rows, _seconds(model, partial(engine, model, ids, sources, third, 16))))
         (_, _), (few, short), (many, long) = points
-        row = max(long - short, 0.1 * long) / (many - few)  # a slower short run must not make rows free
+        row = max(long - short, 0.1 * long) / (many - few)  # positive even if the short run was slower
         lines[mode] = (row, max(short - row * few, 0.0))
     return Costs(lines["forward"][0], lines["reverse"][0], lines["forward"][1], lines["reverse"][1], measured=True)
 
 
 def _seconds(model: PreTrainedModel, run: Callable[[], object]) -> float:
+    """Measure the time of a call, including work that is queued on the model's GPU."""
     start = time.perf_counter()
     run()
     if model.device.type == "cuda":

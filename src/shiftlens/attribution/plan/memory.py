@@ -1,4 +1,4 @@
-"""How many derivatives fit: a chunk from a memory budget, halved where the estimate was too hopeful."""
+"""Estimates how many derivatives fit in a memory budget (the chunk), and halves the chunk if memory runs out."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST = {"cpu": 16, "cuda": 64}
-"""Derivatives at once where memory allows more: beyond, nothing gets faster."""
+"""Maximum number of derivatives in a chunk, per device type; larger chunks are not faster."""
 MOST_WRITTEN_OUT = 1024
-"""The same where layers are written out: derivatives pass in parts, and a chunk costs an ordinary pass."""
+"""The same for hand-written derivatives: each chunk is divided into packs and recomputes primal values once."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def parse_budget(value: object) -> float | int:
-    """A memory budget: a share of free memory up to 1, or a size.
+    """Parse a memory budget: a share of the free memory, or a size.
 
     Args:
-        value: ``0.5``, ``8GB``, ``500MB`` or a number of bytes.
+        value: Share up to 1 such as ``0.5``, size such as ``8GB`` or ``500MB``, or number of bytes.
 
     Returns:
-        A share in (0, 1] as float, or bytes as int.
+        Share in (0, 1] as float, or bytes as int.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: The value is neither a share nor a size.
 
     Example:
         >>> parse_budget(0.5), parse_budget("1.5GB")
@@ -60,69 +60,70 @@ def parse_budget(value: object) -> float | int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device now; for a CPU, what can be had without swapping."""
+    """Return the bytes that are free on a device now; for a CPU, those available without swapping."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    # Ranks of a parallel run on one machine share its memory.
+    # The processes of a parallel run on one machine share its memory.
     return int(psutil.virtual_memory().available) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes beside the weights.
+    """Bytes that an engine holds in addition to the model's weights.
 
     Args:
-        fixed: whatever the chunk.
-        each: per derivative carried at once.
+        fixed: Bytes that do not depend on the chunk.
+        each: Bytes per derivative of the chunk.
     """
 
     fixed: int
     each: int
 
     def chunk(self, budget: int, most: int) -> int:
-        """The largest chunk within a budget, at least 1."""
+        """Return the largest chunk within a budget in bytes, at least 1 and at most ``most``."""
         return max(1, min(most, (budget - self.fixed) // max(self.each, 1)))
 
 
 def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, response: int, written_out: bool) -> Need:
-    """What an engine holds in memory for one text, from the shapes alone.
+    """Estimate the memory that an engine needs for one text, from the shapes alone.
 
-    Generic reverse keeps the graph of all layers; written out it keeps what entered them, and forward neither.
-    What mixed mode keeps depends on its cut and comes on top, see :func:`kept`. Per derivative one layer's values
-    are held, or, written out, those of a few derivatives in all. The counts of live arrays are read off the code
-    and checked against measured peaks in ``docs/performance.md``.
+    Generic reverse mode keeps the graph of all layers; with hand-written derivatives, reverse mode keeps only the
+    inputs of all layers; forward mode keeps neither. Mixed mode needs additional memory that depends on the cut,
+    see :func:`kept`. Each derivative of a chunk holds the values of one layer; with hand-written derivatives, only
+    those of one pack do. The numbers of live arrays are counted in the code and checked against measured peaks in
+    ``docs/performance.md``.
 
     Args:
-        config: the model's text configuration.
-        itemsize: bytes of one number of the model's dtype.
+        config: Text configuration of the model.
+        itemsize: Bytes of one number of the model's dtype.
         mode: ``forward``, ``reverse`` or ``mixed``.
-        total: number of ids.
-        response: number of response tokens.
-        written_out: whether the layers are written out, see :mod:`shiftlens.attribution.llama.layer`.
+        total: Number of ids.
+        response: Number of response tokens.
+        written_out: Whether the derivatives are hand-written, see :mod:`shiftlens.attribution.llama.layer`.
 
     Example:
         >>> from transformers import LlamaConfig
         >>> seven_b = LlamaConfig(num_hidden_layers=32, hidden_size=4096, intermediate_size=11008)
-        >>> some = need(seven_b, 2, "forward", 1024, 512, written_out=False)
-        >>> some.fixed + 8 * some.each < 8e9
+        >>> estimate = need(seven_b, 2, "forward", 1024, 512, written_out=False)
+        >>> estimate.fixed + 8 * estimate.each < 8e9
         True
     """
     layers, width, stream, hidden, maps = _sizes(config, itemsize, total)
     wide = max(itemsize, 4)
-    # Logits, their exponentials and their gradient are dense in the vocabulary, at least float32.
+    # Per response token, logits, their exponentials and their gradient, as wide as the vocabulary.
     head = 6 * config.vocab_size * wide
-    # In half precision the output layer is computed in float32, with a copy of its weight.
+    # In half precision the output layer is computed in float32, from a copy of its weight.
     widened = config.vocab_size * width * wide if itemsize < wide else 0
     layer_maps = 2 * maps * (itemsize + wide)
     if mode == "reverse" and not written_out:
         return Need(_graph(config, itemsize, total) + widened, 8 * stream + 4 * hidden + layer_maps + head)
     cache = 2 * layers * stream + head * response + widened
-    if written_out:  # parts pass through a layer one after the other
+    if written_out:  # packs pass through a layer one after the other
         entered = 2 * layers * stream if mode != "forward" else 0
-        # Cotangents behind a cut are short, but meet all keys.
-        part = COUNT if mode == "mixed" else min(COUNT, max(1.0, ROWS / total))
-        return Need(int(cache + entered + part * (8 * stream + 3 * hidden) + 2 * maps * itemsize), 2 * stream)
+        # Cotangents of mixed mode have few rows each, but all keys of the text.
+        pack = COUNT if mode == "mixed" else min(COUNT, max(1.0, ROWS / total))
+        return Need(int(cache + entered + pack * (8 * stream + 3 * hidden) + 2 * maps * itemsize), 2 * stream)
     moved = total * crossing_bytes(config, itemsize) if mode == "mixed" else 0
     return Need(cache, 10 * stream + 5 * hidden + layer_maps + moved)
 
@@ -130,21 +131,21 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
 def kept(
     config: PreTrainedConfig, itemsize: int, sources: Sequence[int], total: int, written_out: bool, together: int
 ) -> Int[np.ndarray, " total"]:
-    """Bytes that mixed mode keeps at every cut, whatever the chunk, beside what :func:`need` says.
+    """Return, for every possible cut, the bytes mixed mode holds in addition to :func:`need`, for any chunk.
 
-    Those are the tangents of keys and values ahead of it, and, where layers are not written out, the graph of
-    all layers behind it.
+    These are the tangents of keys and values before the cut, and, for generic derivatives, the graph of all layers
+    from the cut on.
 
     Args:
-        config: the model's text configuration.
-        itemsize: bytes of one number of the model's dtype.
-        sources: positions attributed to.
-        total: number of ids.
-        written_out: whether the layers are written out.
-        together: most tangents in a part.
+        config: Text configuration of the model.
+        itemsize: Bytes of one number of the model's dtype.
+        sources: Positions to attribute to.
+        total: Number of ids.
+        written_out: Whether the derivatives are hand-written.
+        together: Maximum number of tangents in a pack.
 
     Returns:
-        [total] bytes, for cuts from 0 to total - 1.
+        Bytes for cuts from 0 to total - 1, [total].
 
     Example:
         >>> from transformers import LlamaConfig
@@ -158,7 +159,7 @@ def kept(
 
 
 def _sizes(config: PreTrainedConfig, itemsize: int, total: int) -> tuple[int, int, int, int, int]:
-    """Layers, width, and of one layer: bytes of the stream, of the MLP's inside, entries of the attention maps."""
+    """Return layers and width; per layer, bytes of the stream and inside the MLP, number of attention weights."""
     width = config.hidden_size
     inner = getattr(config, "intermediate_size", None) or getattr(config, "ffn_dim", None) or 4 * width
     widest = max(inner) if isinstance(inner, Sequence) else inner
@@ -167,17 +168,17 @@ def _sizes(config: PreTrainedConfig, itemsize: int, total: int) -> tuple[int, in
 
 
 def _graph(config: PreTrainedConfig, itemsize: int, total: int) -> int:
-    """Bytes of the graph of all layers."""
+    """Return the bytes of the graph of all layers."""
     layers, _, stream, hidden, maps = _sizes(config, itemsize, total)
     return layers * (12 * stream + 4 * hidden + maps * (itemsize + max(itemsize, 4)))
 
 
 def crossing_bytes(config: PreTrainedConfig, itemsize: int) -> int:
-    """Bytes of the tangents of one position's keys and values in all layers.
+    """Return the bytes of one tangent of one position's keys and values, in all layers.
 
     Args:
-        config: the model's text configuration.
-        itemsize: bytes of one number of the model's dtype.
+        config: Text configuration of the model.
+        itemsize: Bytes of one number of the model's dtype.
 
     Example:
         >>> from transformers import LlamaConfig
@@ -191,17 +192,17 @@ def crossing_bytes(config: PreTrainedConfig, itemsize: int) -> int:
 
 
 def halving(run: Callable[[int], T], chunk: int) -> T:
-    """Run with a chunk, and with half of it each time memory runs out; the numbers are the same.
+    """Call a function with a chunk, and with half of the chunk each time memory runs out.
 
     Args:
-        run: takes the chunk.
-        chunk: the first one tried.
+        run: Function of the chunk, whose result does not depend on the chunk.
+        chunk: Chunk of the first call.
 
     Returns:
-        What ``run`` returns.
+        The result of ``run``.
 
     Raises:
-        ShiftLensError: not even one derivative fits.
+        ShiftLensError: Memory runs out even with a chunk of 1.
 
     Example:
         >>> def run(chunk):
@@ -229,7 +230,7 @@ def halving(run: Callable[[int], T], chunk: int) -> T:
 
 
 def budget_bytes(budget: float | int, model: PreTrainedModel) -> int:
-    """A budget from :func:`parse_budget` in bytes, on the device of a model."""
+    """Convert a budget from :func:`parse_budget` to bytes on a model's device."""
     return int(budget * free_bytes(model.device)) if isinstance(budget, float) else budget
 
 
@@ -237,6 +238,6 @@ _SAYS_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "out of m
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out; allocators other than CUDA's raise a bare RuntimeError."""
+    """Return whether an error means that memory ran out; some allocators raise a plain RuntimeError for this."""
     known = isinstance(error, (torch.OutOfMemoryError, MemoryError))
     return known or any(words in str(error) for words in _SAYS_MEMORY)

@@ -1,4 +1,4 @@
-"""Rows of tokens that derivatives take through a model, wherever they are cut: what they cost and keep."""
+"""Counts token rows (one derivative at one position) for every possible cut: compute and memory."""
 
 from __future__ import annotations
 
@@ -11,48 +11,50 @@ Rows = NDArray[np.int64]
 
 
 def carried(sources: Sequence[int], total: int, response: int) -> tuple[Rows, Rows]:
-    """Rows of tokens that every cut leaves to tangents, and to cotangents; each passes through every layer.
+    """Count, for every possible cut, the token rows of the tangents and those of the cotangents.
 
-    One tangent per source ahead of the cut, from its place up to there; one cotangent per response token that
-    is predicted at the cut or behind, from that place back to there.
+    Each source before the cut has a tangent from its position up to the cut. Each response token that is predicted
+    at the cut or later has a cotangent from the predicting position back to the cut. Every row passes through all
+    layers.
 
     Args:
-        sources: positions attributed to.
-        total: number of ids, the response at the end.
-        response: number of response tokens.
+        sources: Positions to attribute to.
+        total: Number of ids, with the response at the end.
+        response: Number of response tokens.
 
     Returns:
-        [total] each, for cuts from 0 to total - 1.
+        Rows of tangents and rows of cotangents, [total] each, for cuts from 0 to total - 1.
 
     Example:
         >>> carried([0, 2], 5, 2)
         (array([0, 1, 2, 4, 6]), array([7, 5, 3, 1, 0]))
     """
-    # A cut one place further on costs a row for each source ahead of it, and spares one for each token behind.
-    places = range(total - response, total)  # behind the one that predicts
-    behind = response - _ahead(places, total + 1)[1:]
-    return _ahead(sources, total).cumsum(), behind[::-1].cumsum()[::-1]
+    # A cut one position later adds a row for each source before it, and saves one for each token predicted later.
+    positions = range(total - response, total)  # of the response tokens, each predicted one position earlier
+    later_tokens = response - _ahead(positions, total + 1)[1:]  # [total], predicted at a cut or later
+    return _ahead(sources, total).cumsum(), later_tokens[::-1].cumsum()[::-1]
 
 
-def _ahead(places: Sequence[int] | Rows, total: int, each: Rows | None = None) -> Rows:
-    """[total] how many of some places lie ahead of each position, or the sum of a number that each has."""
-    sums = np.bincount(np.asarray(places, dtype=np.int64), each, minlength=total)[: total - 1]
+def _ahead(positions: Sequence[int] | Rows, total: int, weights: Rows | None = None) -> Rows:
+    """Count, for each position of a text, the ``positions`` before it, or sum their weights: [total]."""
+    sums = np.bincount(np.asarray(positions, dtype=np.int64), weights, minlength=total)[: total - 1]
     return np.concatenate([[0], sums.cumsum()]).astype(np.int64)
 
 
 def token_rows(mode: str, sources: Sequence[int], total: int, response: int, written_out: bool = False) -> int:
-    """Rows of tokens that an engine carries derivatives for, through every layer.
+    """Count the token rows that an engine computes in each layer.
 
-    Forward carries one tangent per source from its place to the end; reverse one cotangent per response token
-    from the place that predicts it back to the start, or, written out, to the first source. With N prompt tokens
-    first and M response tokens that is N (N/2 + M) and M (N + M/2).
+    Forward mode carries one tangent per source from the source to the end of the text. Reverse mode carries one
+    cotangent per response token from the predicting position back to the start, or, with hand-written derivatives,
+    to the first source. For N prompt tokens followed by M response tokens, these are N (N/2 + M) and M (N + M/2)
+    rows.
 
     Args:
         mode: ``forward`` or ``reverse``.
-        sources: positions attributed to.
-        total: number of ids, the response at the end.
-        response: number of response tokens.
-        written_out: whether the layers are written out, see :mod:`shiftlens.attribution.llama.layer`.
+        sources: Positions to attribute to.
+        total: Number of ids, with the response at the end.
+        response: Number of response tokens.
+        written_out: Whether the derivatives are hand-written, see :mod:`shiftlens.attribution.llama.layer`.
 
     Example:
         >>> token_rows("forward", range(30), 330, 300), token_rows("reverse", range(30), 330, 300)
@@ -64,20 +66,23 @@ def token_rows(mode: str, sources: Sequence[int], total: int, response: int, wri
 
 
 def crossing_rows(sources: Sequence[int], total: int, together: int) -> Rows:
-    """Rows of keys and of values whose tangents are kept at every cut, those of a part from its first source on.
+    """Count, for every possible cut, the rows of keys and values whose tangents are kept.
+
+    Tangents are packed in the order of the sources; each tangent of a pack keeps the rows from the pack's first
+    source up to the cut.
 
     Args:
-        sources: positions attributed to.
-        total: number of ids.
-        together: most tangents in a part.
+        sources: Positions to attribute to.
+        total: Number of ids.
+        together: Maximum number of tangents in a pack.
 
     Returns:
-        [total] for cuts from 0 to total - 1.
+        Rows for cuts from 0 to total - 1, [total].
 
     Example:
         >>> crossing_rows([0, 1, 5], 8, 2)
         array([ 0,  1,  4,  6,  8, 10, 13, 16])
     """
     ordered = np.sort(np.asarray(sources, dtype=np.int64))
-    first = ordered[np.arange(len(ordered)) // together * together]
+    first = ordered[np.arange(len(ordered)) // together * together]  # for each source, the first one of its pack
     return np.arange(total) * _ahead(ordered, total) - _ahead(ordered, total, first)

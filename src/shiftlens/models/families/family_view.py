@@ -1,4 +1,4 @@
-"""What every family answers about its weights, and the work that all families share."""
+"""Base class of the views: reads a model's weights as matrices that do not depend on its family."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from transformers import PreTrainedModel
 from shiftlens.errors import SourceError
 from shiftlens.models.families.embedding_table import Embedding
 from shiftlens.models.families.folding import Affine, affine, fold_norm, is_plain, widen
+from shiftlens.models.families.norms import Norm, is_centred
 
 
 @dataclass(frozen=True)
 class QueryKey:
-    """How the heads of one layer read the residual stream: ``q = hat(x) @ query + query_bias``, k likewise.
+    """Maps of one layer's heads from the residual stream: ``q = hat(x) @ query + query_bias``, k likewise.
 
-    ``hat(x)`` is x as the norm ahead of attention leaves it, before the norm's gain and bias, which are
-    folded in here. Per-token scales of norms, rotary positions and the constant scale of the attention
-    logits are left out.
+    ``hat(x)`` is the output of the norm ahead of attention without its gain and bias, which are folded into
+    these matrices. Per-token scales of norms, rotary positions and the constant scale of the attention logits
+    are left out.
 
     Args:
-        query: [heads, width, head].
-        key: [heads, width, head]; a key head that several query heads share is repeated for each.
-        query_bias: [heads, head].
-        key_bias: [heads, head].
+        query: [heads, width, head] Query matrix of each head.
+        key: [heads, width, head] Key matrix of each head; a key head that several query heads share is repeated
+            for each of them.
+        query_bias: [heads, head] Query bias of each head.
+        key_bias: [heads, head] Key bias of each head.
     """
 
     query: Float[Tensor, "heads width head"]
@@ -38,14 +40,14 @@ class QueryKey:
 
 @dataclass(frozen=True)
 class Block:
-    """The modules of one layer that a view reads.
+    """Names the modules of one layer that a view reads.
 
     Args:
-        query_key: the projections that make queries and keys: two, or one that is fused.
-        down: the projection from the feed-forward layer's inside to the residual stream.
-        norm: the norm ahead of attention, or ``None`` where there is none.
-        head_norms: norms of each head's query and of each head's key, or ``None``.
-        down_norm: the norm between ``down`` and the residual stream, or ``None``.
+        query_key: Projections that make queries and keys: two, or one that is fused.
+        down: Projection from the feed-forward layer's inner units to the residual stream.
+        norm: Norm ahead of attention, or ``None`` where there is none.
+        head_norms: Norms of each head's query and of each head's key, or ``None``.
+        down_norm: Norm between ``down`` and the residual stream, or ``None``.
     """
 
     query_key: tuple[nn.Module, ...]
@@ -56,24 +58,25 @@ class Block:
 
 
 class FamilyView(ABC):
-    """The weights of a language model in the same terms for every family.
+    """Gives the weights of a language model in the same form for every family.
 
-    Everything is detached and in at least float32, on the device of the weights, and made anew at each
-    call, so only what the caller holds takes memory. Where nothing had to be changed it shares memory
-    with the model: read, do not write.
+    All tensors are detached, in at least float32, and on the device of the weights. They are computed at each
+    call, so only what the caller keeps takes memory. A tensor that needed no change shares memory with the
+    model: read it, do not write to it.
 
     Args:
-        model: the causal language model.
+        model: Causal language model.
 
     Attributes:
-        family: model type as the configuration names it.
-        layers: number of layers.
-        heads: number of query heads in a layer.
-        width: size of the residual stream.
-        head: size of a head.
+        family: Model type as the configuration names it.
+        layers: Number of layers.
+        heads: Number of query heads in a layer.
+        width: Size of the residual stream.
+        head: Size of a head.
 
     Raises:
-        SourceError: weights are quantized, wrapped by an adapter or not in memory; names the modules.
+        SourceError: Weights are quantized, wrapped by an adapter or not in memory; the error names the modules.
+            When a matrix is read: a norm does something that cannot be folded into it; the error names the norm.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -85,15 +88,16 @@ class FamilyView(ABC):
         self.heads: int = config.num_attention_heads
         self.width: int = config.hidden_size
         self.head: int = getattr(config, "head_dim", None) or self.width // self.heads
-        self._check(model)
+        self._names = {module: name for name, module in model.named_modules()}
+        self._centred: dict[nn.Module, bool] = {}
+        self._check()
 
-    def _check(self, model: PreTrainedModel) -> None:
-        names = {module: name for name, module in model.named_modules()}
+    def _check(self) -> None:
         read = self._outside()
         for layer in range(self.layers):
             block = self._block(layer)
             read += [*block.query_key, block.down]
-        faults = [f"{names.get(each, '?')} ({type(each).__name__})" for each in read if not is_plain(each)]
+        faults = [f"{self._names.get(each, '?')} ({type(each).__name__})" for each in read if not is_plain(each)]
         if faults:
             rest = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
             raise SourceError(
@@ -103,100 +107,134 @@ class FamilyView(ABC):
             )
 
     def _outside(self) -> list[Any]:
-        """The modules that are read outside the layers."""
+        """Return the modules that are read outside the layers."""
         return [self._body.get_input_embeddings(), self._output]
 
     @abstractmethod
     def _block(self, layer: int) -> Block:
-        """The modules of a layer."""
+        """Return the modules of a layer."""
 
     def _split(self, maps: tuple[Affine, ...]) -> tuple[Affine, Affine]:
-        """Query and key outputs, each [.., heads x head], out of the layer's projections."""
+        """Separate the outputs of a layer's projections into queries and keys, each [.., heads x head]."""
         query, key = maps
         return query, key
 
-    def _gain(self, norm: Any) -> Float[Tensor, " width"]:
-        """What a norm multiplies its normalised input by."""
-        return widen(norm.weight)
+    def _gain(self, norm: Any) -> Float[Tensor, "*heads size"] | None:
+        """Read the factor that a norm applies to its normalised input; ``None`` for 1."""
+        weight = getattr(norm, "weight", None)
+        return None if weight is None else widen(weight)
+
+    def _shift(self, norm: Any) -> Float[Tensor, "*heads size"] | None:
+        """Read the vector that a norm adds; ``None`` for nothing."""
+        bias = getattr(norm, "bias", None)
+        return None if bias is None else widen(bias)
+
+    def _norm(self, module: Any, like: Float[Tensor, "*rest size"]) -> Norm:
+        """Read a norm of vectors of the size, device and dtype of ``like``; each norm is checked once."""
+        gain, shift = self._gain(module), self._shift(module)
+        gain = like.new_ones(like.shape[-1]) if gain is None else gain
+        if module not in self._centred:
+            name = self._names.get(module, "?")
+            self._centred[module] = is_centred(module, name, like.shape[-1], gain, shift)
+        return Norm(gain, shift, self._centred[module])
 
     @property
     def input_embedding(self) -> Embedding:
-        """[vocab, width] what a token puts into the residual stream of the first layer, positions aside.
+        """[vocab, width] the vector that a token puts into the first layer's residual stream, without positions.
 
-        Families that scale (Gemma: by the square root of the width) or project their embeddings
-        (OPT) have that done.
+        Rows are scaled (Gemma: by the square root of the width) or projected (OPT) as the family does it.
         """
         return Embedding(self._body.get_input_embeddings().weight)
 
     @property
     def output_embedding(self) -> Embedding:
-        """[vocab, width] a token's logit is its row times the last hidden state, plus what the output layer adds.
+        """[vocab, width] rows whose product with the last hidden state is the logit, without the output bias.
 
-        The last hidden state is the one behind the final norm, whose gain is not folded in; where the
-        family projects it before the output layer (OPT), the projection is.
+        The last hidden state is the output of the final norm, whose gain is not folded in. A projection ahead of
+        the output layer (OPT) is folded in.
         """
         return Embedding(self._output.weight)
 
     def query_key(self, layer: int) -> QueryKey:
-        """How the heads of a layer make queries and keys from the residual stream.
+        """Return the matrices from which the heads of a layer make queries and keys.
 
         Where each head's query and key are normed before use (Qwen3, Gemma3), the gain of that norm is
         folded into columns and bias; its scale, one positive number per token and head, is left out.
 
         Args:
-            layer: 0 to ``layers - 1``.
+            layer: Number of the layer, 0 to ``layers - 1``.
 
         Returns:
             Matrices and biases of all heads.
+
+        Raises:
+            SourceError: A norm does something that cannot be folded in.
         """
         block = self._block(layer)
         maps = tuple(affine(module) for module in block.query_key)
-        parts = []
-        for i, part in enumerate(self._split(maps)):
-            weight, bias = self._fold(part, block.norm)
+        sides = []  # query, then key
+        for i, side in enumerate(self._split(maps)):
+            weight, bias = self._fold(side, block.norm)  # [width, heads x head], [heads x head]
             weight, bias = weight.view(self.width, -1, self.head), bias.view(-1, self.head)
             if block.head_norms is not None:
-                gain = self._gain(block.head_norms[i])
-                weight, bias = weight * gain, bias * gain
+                weight, bias = (self._fold_behind(outputs, block.head_norms[i]) for outputs in (weight, bias))
             repeat = self.heads // len(bias)
-            weight = weight.transpose(0, 1).repeat_interleave(repeat, dim=0)
-            parts.append((weight, bias.repeat_interleave(repeat, dim=0)))
-        (query, query_bias), (key, key_bias) = parts
+            weight = weight.transpose(0, 1).repeat_interleave(repeat, dim=0)  # [heads, width, head]
+            sides.append((weight, bias.repeat_interleave(repeat, dim=0)))
+        (query, query_bias), (key, key_bias) = sides
         return QueryKey(query, key, query_bias, key_bias)
 
-    def _fold(self, part: Affine, norm: Any) -> tuple[Tensor, Tensor]:
+    def _fold(self, after: Affine, norm: Any) -> tuple[Tensor, Tensor]:
+        """Fold the norm ahead of a map, if there is one, into the map's weight and bias."""
         if norm is not None:
-            centred = isinstance(norm, nn.LayerNorm)
-            shift = None if getattr(norm, "bias", None) is None else widen(norm.bias)
-            gain = part.weight.new_ones(len(part.weight)) if norm.weight is None else self._gain(norm)
-            part = fold_norm(part, gain, shift, centred)
-        return part.weight, part.bias
+            form = self._norm(norm, after.weight.T)
+            after = fold_norm(after, form.gain, form.shift, form.centred)
+        return after.weight, after.bias
+
+    def _fold_behind(self, outputs: Float[Tensor, "*rest size"], norm: Any) -> Float[Tensor, "*rest size"]:
+        """Fold the norm behind a map, if there is one, into rows of the map's weight, or into its bias."""
+        if norm is None:
+            return outputs
+        form = self._norm(norm, outputs)
+        if form.shift is not None and form.shift.any():
+            raise SourceError(
+                f"{self._names.get(norm, '?')} ({type(norm).__name__}): adds a shift to outputs whose scale per "
+                "token is left out, so the shift cannot be folded into their weights. Override `_fold_behind` in "
+                "the view class of this family."
+            )
+        if form.centred:
+            outputs = outputs - outputs.mean(-1, keepdim=True)
+        return outputs * form.gain
 
     def down(self, layer: int) -> Float[Tensor, "d_ff width"]:
-        """The patterns that the feed-forward layer writes into the residual stream: it adds ``inner @ down``.
+        """Return the patterns that a feed-forward layer adds to the residual stream as ``inner @ down``.
 
         Where its output is normed before it is added (Gemma 2 and 3), the norm's gain is folded in; its
         scale, one positive number per token, is left out.
 
         Args:
-            layer: 0 to ``layers - 1``.
+            layer: Number of the layer, 0 to ``layers - 1``.
 
         Returns:
-            [d_ff, width] one pattern per inner unit.
+            [d_ff, width] One pattern per inner unit.
+
+        Raises:
+            SourceError: The norm does something that cannot be folded in.
         """
         block = self._block(layer)
-        weight = affine(block.down).weight
-        return weight if block.down_norm is None else weight * self._gain(block.down_norm)
+        return self._fold_behind(affine(block.down).weight, block.down_norm)
 
     def down_bias(self, layer: int) -> Float[Tensor, " width"]:
-        """What the feed-forward layer adds whatever its inner units do; zeros where it has no bias.
+        """Return the vector that a feed-forward layer adds independently of its inner units.
 
         Args:
-            layer: 0 to ``layers - 1``.
+            layer: Number of the layer, 0 to ``layers - 1``.
 
         Returns:
-            [width], in the terms of :meth:`down`.
+            [width] The bias, folded like :meth:`down`; zeros where there is none.
+
+        Raises:
+            SourceError: The norm does something that cannot be folded in.
         """
         block = self._block(layer)
-        bias = affine(block.down).bias
-        return bias if block.down_norm is None else bias * self._gain(block.down_norm)
+        return self._fold_behind(affine(block.down).bias, block.down_norm)

@@ -25,7 +25,7 @@ class GemmaView(LlamaView):
         down_norm = getattr(self._body.layers[layer], "post_feedforward_layernorm", None)
         return replace(super()._block(layer), down_norm=down_norm)
 
-    def _gain(self, norm: Any) -> Float[Tensor, " width"]:
+    def _gain(self, norm: Any) -> Float[Tensor, "*heads size"] | None:
         return 1 + widen(norm.weight)
 
     @property
