@@ -14,7 +14,7 @@ from shiftlens.analyses.crossed.section import crossed_section
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.maps import saliency_maps
 from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row
-from shiftlens.attribution.precision import REDUCED, agreement
+from shiftlens.scores.precision import REDUCED, agreement
 from shiftlens.callbacks import RowView, View
 from shiftlens.models.identity import digest
 from shiftlens.models.pair import Pair

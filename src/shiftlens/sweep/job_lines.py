@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Event, Thread
 
-from shiftlens.sweep.records import JobRecord, Plan, label, read_jobs, swept
+from shiftlens.sweep.records import Plan, line, read_jobs, swept
 
 _POLL = 0.5  # seconds between looks into the folder
 
@@ -54,23 +54,3 @@ class Progress:
                 self._told.add(job.number)
                 total = len(self.plan.jobs) if self.plan.jobs is not None else "?"
                 print(f"[{len(self._told)}/{total}] {line(job, keys)}", flush=True)
-
-
-def line(job: JobRecord, keys: list[str]) -> str:
-    """One job in one line.
-
-    Args:
-        job: its record.
-        keys: the swept keys.
-
-    Example:
-        >>> line(JobRecord(3, ["saliency.b=99"], "failed", seconds=2.0, error="b must be below L"), ["saliency.b"])
-        'job 3 failed after 2 s: saliency.b=99: b must be below L'
-        >>> line(JobRecord(0, ["saliency.b=0"], "done", seconds=71.4), ["saliency.b"])
-        'job 0 done in 71 s: saliency.b=0'
-    """
-    what = label(job.overrides, keys)
-    if job.status == "done":
-        return f"job {job.number} done in {job.seconds:.0f} s: {what}"
-    error = job.error.partition("\n")[0]
-    return f"job {job.number} {job.status} after {job.seconds:.0f} s: {what}: {error}"

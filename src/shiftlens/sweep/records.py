@@ -140,6 +140,26 @@ def label(overrides: Sequence[str], keys: Sequence[str]) -> str:
     return " ".join(word for word in overrides if not keys or split(word)[0] in keys)
 
 
+def line(job: JobRecord, keys: list[str]) -> str:
+    """One job in one line.
+
+    Args:
+        job: its record.
+        keys: the swept keys.
+
+    Example:
+        >>> line(JobRecord(3, ["saliency.b=99"], "failed", seconds=2.0, error="b must be below L"), ["saliency.b"])
+        'job 3 failed after 2 s: saliency.b=99: b must be below L'
+        >>> line(JobRecord(0, ["saliency.b=0"], "done", seconds=71.4), ["saliency.b"])
+        'job 0 done in 71 s: saliency.b=0'
+    """
+    what = label(job.overrides, keys)
+    if job.status == "done":
+        return f"job {job.number} done in {job.seconds:.0f} s: {what}"
+    error = job.error.partition("\n")[0]
+    return f"job {job.number} {job.status} after {job.seconds:.0f} s: {what}: {error}"
+
+
 def _write(path: Path, values: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
