@@ -14,7 +14,6 @@ from shiftlens.analyses.crossed.section import crossed_section
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.maps import saliency_maps
 from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row
-from shiftlens.scores.precision import REDUCED, agreement
 from shiftlens.callbacks import RowView, View
 from shiftlens.models.identity import digest
 from shiftlens.models.pair import Pair
@@ -26,6 +25,7 @@ from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
 from shiftlens.run.prepare import Options, Role, Rows, given, in_float32, prepare, reading
 from shiftlens.run.runner import Runner, is_main_rank
+from shiftlens.scores.precision import REDUCED, agreement
 from shiftlens.scores.samples import Measured, measure, samples_table
 from shiftlens.scores.scored import scored
 

@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from shiftlens.analyses.training.shown_examples import by_checker, choose_examples
 from shiftlens.analyses.training.figures import density, follow, loss, pairs, profile, rotation, scores
 from shiftlens.analyses.training.findings import Training
+from shiftlens.analyses.training.shown_examples import by_checker, choose_examples
 from shiftlens.models.sources import short_name
 from shiftlens.results.analysis import Analysis, Subject
 from shiftlens.results.render import render
