@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
@@ -17,7 +17,10 @@ from shiftlens.annotate.lexical import LexicalAnnotator
 from shiftlens.annotate.local import LocalAnnotator
 from shiftlens.annotate.service import OpenAIAnnotator
 from shiftlens.errors import ConfigError
+from shiftlens.support.plugins import pick
 
+GROUP = "shiftlens.annotators"
+"""Entry point group of annotators that other packages add; called with the keys of the group ``annotator``."""
 _PROBLEMS = {"lexical": lexical.problems, "openai": endpoint.problems, "local": local.problems}
 _KEYS = {
     "lexical": frozenset({"alpha", "seed"}),
@@ -36,7 +39,8 @@ def annotator_from_config(
     """Make the annotator that the configuration asks for.
 
     Args:
-        config: keys of one of ``conf/annotator/*.yaml``; ``name`` says which.
+        config: keys of one of ``conf/annotator/*.yaml``; ``name`` says which. Or a node with ``_target_`` that
+            makes an :class:`~shiftlens.annotate.annotation.Annotator`.
         words: the vocabulary from which concepts take their words.
         vectors: [words, dim] static word vectors; a row of NaN is a word without one.
         parts_of_speech: universal part-of-speech tags that a word can have.
@@ -48,12 +52,14 @@ def annotator_from_config(
     Example:
         >>> annotator_from_config({"name": "oracle"}, [], np.zeros((0, 2)), lambda word: set(), ".")
         Traceback (most recent call last):
-        shiftlens.errors.ConfigError: annotator.name=oracle: expected one of lexical, openai, local
+        shiftlens.errors.ConfigError: annotator.name=oracle: expected one of lexical, openai, local, or a node with _target_
     """
+    if "_target_" in config:
+        return cast(Annotator, pick("annotator", config, {}, GROUP))
     values = {key: value for key, value in config.items() if key != "name"}
     name = str(config.get("name"))
     if name not in _KEYS:
-        raise ConfigError(f"annotator.name={name}: expected one of {', '.join(_KEYS)}")
+        return cast(Annotator, pick("annotator.name", name, _KEYS, GROUP)(**values))
     known = ", ".join(sorted(_KEYS[name]))
     unknown = [key for key in values if key not in _KEYS[name]]
     problems = [f"annotator.{key}: unknown for {name}; known are {known}" for key in unknown]

@@ -12,6 +12,7 @@ from typing import Any
 from shiftlens.errors import ConfigError, Problem, PromptError
 from shiftlens.prompts import hub, tsv
 from shiftlens.prompts.validate import KNOWN, PromptSet, Row, collect
+from shiftlens.support.plugins import pick
 
 __all__ = ["PromptSet", "read_prompts"]
 
@@ -21,8 +22,9 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
 
     Args:
         data: the group as plain values: ``name``, ``reader`` (``verifiable``, ``jsonl``, ``parquet``, ``tsv``
-            or ``hub``), ``limit`` (first K prompts, taken after the whole file was checked; ``None``: all),
-            ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``.
+            or ``hub``, an entry point of the group ``shiftlens.readers``, or a node with ``_target_`` that
+            makes a :data:`Reader`), ``limit`` (first K prompts, taken after the whole file was checked; ``None``:
+            all), ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``.
 
     Raises:
         ConfigError: a value of ``data`` cannot be used.
@@ -36,15 +38,14 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
         >>> read_prompts({"name": "mine", "reader": "jsonl", "path": path}).prompts[0].instruction
         ((0, 20),)
     """
-    reader, limit, on_error = data.get("reader"), data.get("limit"), data.get("on_error", "raise")
-    if reader not in READERS:
-        raise ConfigError(f"data.reader={reader!r} is not known; choose one of {', '.join(READERS)}")
+    reader = pick("data.reader", data.get("reader"), READERS, "shiftlens.readers")
+    limit, on_error = data.get("limit"), data.get("on_error", "raise")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ConfigError(f"data.limit must be a positive integer or null, got {limit!r}")
     if on_error not in ("raise", "skip"):
         raise ConfigError(f"data.on_error must be raise or skip, got {on_error!r}")
-    found = READERS[reader](data, on_error == "skip")
-    return replace(found, prompts=found.prompts[:limit])
+    prompts: PromptSet = reader(data, on_error == "skip")
+    return replace(prompts, prompts=prompts.prompts[:limit])
 
 
 def _verifiable(data: Mapping[str, Any], skip: bool) -> PromptSet:
@@ -80,7 +81,9 @@ def _hub(data: Mapping[str, Any], skip: bool) -> PromptSet:
     return collect(hub.map_rows(rows, columns), where=f"{repo} ({split})", name=_name(data), skip=skip)
 
 
-READERS: dict[str, Callable[[Mapping[str, Any], bool], PromptSet]] = {
+Reader = Callable[[Mapping[str, Any], bool], PromptSet]
+"""The group ``data`` and whether faulty rows are left out -> prompts; all faults at once as a ``PromptError``."""
+READERS: dict[str, Reader] = {
     "verifiable": _verifiable,
     "jsonl": _jsonl,
     "parquet": _parquet,

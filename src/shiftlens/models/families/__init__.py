@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 from transformers import PreTrainedModel
 
 from shiftlens.errors import SourceError
@@ -23,6 +25,8 @@ FAMILIES: dict[str, type[FamilyView]] = {
     "opt": OPTView,
 }
 """Model type of the (text) configuration -> its view."""
+GROUP = "shiftlens.families"
+"""Entry point group of views that other packages add; the name of an entry point is the model type."""
 
 __all__ = ["FAMILIES", "Embedding", "FamilyView", "QueryKey", "view"]
 
@@ -49,9 +53,14 @@ def view(model: PreTrainedModel) -> FamilyView:
         (torch.Size([2, 8, 4]), torch.Size([12, 8]))
     """
     family = model.get_decoder().config.model_type
-    if family not in FAMILIES:
-        raise SourceError(
-            f"The weights of a {family} model cannot be viewed; known families: {', '.join(FAMILIES)}. "
-            "Another needs a class like those in shiftlens/models/families."
-        )
-    return FAMILIES[family](model)
+    added = {point.name: point for point in entry_points(group=GROUP)}
+    if family in FAMILIES:
+        return FAMILIES[family](model)
+    if family in added:
+        seen: FamilyView = added[family].load()(model)
+        return seen
+    raise SourceError(
+        f"The weights of a {family} model cannot be viewed; known families: {', '.join([*FAMILIES, *added])}. "
+        f"Another needs a subclass of FamilyView, named as entry point {family!r} in group {GROUP!r}: see "
+        "docs/extending.md."
+    )
