@@ -51,8 +51,9 @@ def annotator_from_config(
 
     Example:
         >>> annotator_from_config({"name": "oracle"}, [], np.zeros((0, 2)), lambda word: set(), ".")
+        ... # doctest: +ELLIPSIS
         Traceback (most recent call last):
-        shiftlens.errors.ConfigError: annotator.name=oracle: expected one of lexical, openai, local, or a node with _target_
+        shiftlens.errors.ConfigError: annotator.name=oracle: expected one of lexical, openai, local, or a node ...
     """
     if "_target_" in config:
         return cast(Annotator, pick("annotator", config, {}, GROUP))
