@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -32,6 +31,7 @@ from serve import Task
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import shiftlens as sl
+from shiftlens.cache_path import cache_dir
 
 SHAPES, QUICK_SHAPES = ["30/300", "64/32", "128/64"], ["20/18"]
 WARM_UP = (6, 4)
@@ -122,7 +122,7 @@ def measure(
 def real(options: argparse.Namespace) -> tuple[Setup, Texts]:
     """The real model and pieces of a real text."""
     folder = Path(sl.load("bundled:base").model.config._name_or_path)
-    cache = Path(os.environ.get("SHIFTLENS_CACHE", "~/.cache/shiftlens")).expanduser()
+    cache = cache_dir()
     peers = None if options.no_peers else peers_python(options.peers_venv)
     return Setup(folder, cache, options.threads, peers), partial(passage, AutoTokenizer.from_pretrained(folder))
 

@@ -17,6 +17,7 @@ from tiny import tokenizer as byte_level
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from shiftlens.cache_path import cache_dir
 from shiftlens.errors import ConfigError, SourceError
 from shiftlens.models import package as packages
 from shiftlens.words import (
@@ -31,7 +32,7 @@ from shiftlens.words import (
     word_tokens,
 )
 
-CACHE = Path("~/.cache/shiftlens").expanduser()
+CACHE = cache_dir()
 
 
 # Word embeddings
