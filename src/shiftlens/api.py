@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,15 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from omegaconf import OmegaConf
 
 from shiftlens.attribution import AttributionModule, Engine, Request, stop_ids
+from shiftlens.cache_path import cache_dir
+from shiftlens.conf_files import choices, model_config
 from shiftlens.errors import ConfigError, SourceError
 from shiftlens.models.loading import LM, load_lm, load_tokenizer, shared_template
 from shiftlens.models.pair import Pair, find_layers, find_pair, pair_from_config
 from shiftlens.prompts.encode import encode, token_texts
 from shiftlens.prompts.schema import Prompt
-
-MODELS = Path(__file__).parent / "conf" / "model"
-_CACHE = "~/.cache/shiftlens"
 
 
 @dataclass(frozen=True)
@@ -71,32 +68,26 @@ def load(source: str, **settings: Any) -> LM:
         Traceback (most recent call last):
         shiftlens.errors.ConfigError: bundled:middle: the role is base or tuned
     """
-    cache = settings.pop("cache", os.environ.get("SHIFTLENS_CACHE", _CACHE))
+    cache = settings.pop("cache", cache_dir())
     name, _, role = source.partition(":")
-    if (MODELS / f"{name}.yaml").exists():
+    if name in choices("model"):
         role = role or "tuned"
         if role not in ("base", "tuned"):
             raise ConfigError(f"{source}: the role is base or tuned")
-        return _load_role(_pair(_configured(name), settings, cache), role)
+        return _load_role(_pair(model_config(name), settings, cache), role)
     revision = settings.pop("revision", None)
     pair = _pair({"name": source, "base": source, "base_revision": revision, "tuned": source}, settings, cache)
     try:
         layers = find_layers(pair.base, pair.cache)
     except SourceError as error:
-        close = difflib.get_close_matches(name, [path.stem for path in MODELS.glob("*.yaml")])
+        close = difflib.get_close_matches(name, choices("model"))
         hint = f"\nDid you mean {' or '.join(close)}?" if close else ""
         raise SourceError(f"{error}{hint}") from error
     template = shared_template(pair.base.template, load_tokenizer(layers))
     return load_lm(pair.base, layers, template, pair.cache)
 
 
-def _configured(name: str) -> dict[str, Any]:
-    values = OmegaConf.to_container(OmegaConf.load(MODELS / f"{name}.yaml"))
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
-
-
-def _pair(model: Mapping[str, Any], settings: Mapping[str, Any], cache: str) -> Pair:
+def _pair(model: Mapping[str, Any], settings: Mapping[str, Any], cache: str | Path) -> Pair:
     known = ("adapter", "device_map", "dtype", "template")
     unknown = sorted(set(settings) - set(known))
     if unknown:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from rich.console import Console
 
 
@@ -21,6 +20,7 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
         ShiftLensError: what a user can mend, before any work where possible.
     """
     # Imported here: `--help` and configuration errors need no torch.
+    from shiftlens.conf_files import choices, model_config
     from shiftlens.models.pair import pair_from_config
     from shiftlens.prompts.readers import read_prompts
     from shiftlens.report.loggers import finish, make_loggers
@@ -44,7 +44,8 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
             config["model"] = _from_scratch(config["model"], _short(base))
             pair = pair_from_config(config["model"], config["paths"]["cache"])
         to = _short(folder / "tuned")
-        named = _named(config["model"]["name"])
+        name = config["model"]["name"]
+        named = model_config(name) if name in choices("model") else {}
         command = next_command(config["model"], named, options, config["tune"]["start"], to)
         for callback in callbacks:
             if hasattr(callback, "command"):
@@ -70,13 +71,6 @@ def _from_scratch(model: dict[str, Any], base: Path) -> dict[str, Any]:
     """The ``model`` group with the base that was just made; both roles are it, until one is tuned."""
     none = dict.fromkeys(("base_revision", "tuned_revision", "adapter"))
     return {**model, **none, "name": "from_scratch", "base": str(base), "tuned": str(base)}
-
-
-def _named(name: str) -> dict[str, Any]:
-    path = Path(__file__).parent / "conf" / "model" / f"{name}.yaml"
-    values = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
 
 
 def _short(path: Path) -> Path:
