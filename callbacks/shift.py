@@ -17,8 +17,10 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from rich.console import Console
 from torch import nn
 
+from shiftlens.cache_path import cache_dir
 from shiftlens.callbacks.shift_look import Looks
 from shiftlens.callbacks.shift_settings import local_view, shift_settings
+from shiftlens.conf_files import with_defaults
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM
 from shiftlens.prompts.readers import read_prompts
@@ -59,7 +61,7 @@ class ShiftCurves(Callback):
         held_out: the configuration group ``data`` of the prompts that the model does not learn from.
         saliency: the configuration group ``saliency``.
         words: the configuration group ``words``.
-        cache: folder of caches.
+        cache: Folder of caches; ``None`` is :func:`shiftlens.cache_path.cache_dir`.
         command: what the report names as the next step; ``None`` is the comparison with the start.
         **settings: of :class:`~shiftlens.callbacks.shift_settings.ShiftSettings`.
 
@@ -74,17 +76,17 @@ class ShiftCurves(Callback):
         held_out: Mapping[str, Any],
         saliency: Mapping[str, Any] | None = None,
         words: Mapping[str, Any] | None = None,
-        cache: str | Path = "~/.cache/shiftlens",
+        cache: str | Path | None = None,
         command: str | None = None,
         **settings: Any,
     ) -> None:
         self.folder, self.command = Path(folder), command
         self.console = Console()
         chosen = shift_settings(settings)
-        self._held_out = dict(held_out)
+        self._held_out = with_defaults("data/shared", "prompts", held_out)
         lexicon = None
         if chosen.rotation != "off" or chosen.pairs != "off":
-            lexicon = lexicon_from_config(words or {}, cache)
+            lexicon = lexicon_from_config(words or {}, cache or cache_dir())
         self.looks = Looks(chosen, *local_view(saliency or {}), lexicon)
         self._every = chosen.every
         self._seen: int | None = None
@@ -104,9 +106,9 @@ class ShiftCurves(Callback):
             )
         self._module, self._loggers = pl_module, trainer.loggers
         lm = cast(LM, pl_module.lm_source)
-        limits = {key: self._held_out.get(key, usual) for key, usual in _USUAL.items()}
+        data = self._held_out
         with undisturbed(pl_module):
-            self.looks.prepare(lm, read_prompts(self._held_out), limits["max_new_tokens"], limits["on_long"])
+            self.looks.prepare(lm, read_prompts(data), data["max_new_tokens"], data["on_long"])
         if self.command is None:
             self.command = (
                 f"python analyze.py model.base={lm.identity.source!r} model.tuned={self.folder / 'tuned'}"
@@ -194,6 +196,3 @@ class ShiftCurves(Callback):
         self.console.print(f"  {report}", soft_wrap=True, highlight=False)
         for logger in self._loggers:
             log_training(self.looks.result(), logger, report)
-
-
-_USUAL: Mapping[str, Any] = {"max_new_tokens": 32, "on_long": "refuse"}

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from shiftlens.conf_files import with_defaults
 from shiftlens.errors import ConfigError, Problem, PromptError
 from shiftlens.prompts import hub, tsv
 from shiftlens.prompts.validate import KNOWN, PromptSet, Row, collect
@@ -22,7 +23,8 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
     Args:
         data: the group as plain values: ``name``, ``reader`` (``verifiable``, ``jsonl``, ``parquet``, ``tsv``
             or ``hub``), ``limit`` (first K prompts, taken after the whole file was checked; ``None``: all),
-            ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``.
+            ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``. A missing key
+            has its value in ``conf/data/shared/prompts.yaml``.
 
     Raises:
         ConfigError: a value of ``data`` cannot be used.
@@ -36,7 +38,8 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
         >>> read_prompts({"name": "mine", "reader": "jsonl", "path": path}).prompts[0].instruction
         ((0, 20),)
     """
-    reader, limit, on_error = data.get("reader"), data.get("limit"), data.get("on_error", "raise")
+    data = with_defaults("data/shared", "prompts", data)
+    reader, limit, on_error = data.get("reader"), data["limit"], data["on_error"]
     if reader not in READERS:
         raise ConfigError(f"data.reader={reader!r} is not known; choose one of {', '.join(READERS)}")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
@@ -50,7 +53,7 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
 def _verifiable(data: Mapping[str, Any], skip: bool) -> PromptSet:
     from shiftlens.prompts.verifiable import build
 
-    split = str(data.get("split", "test"))
+    split = str(with_defaults("data", "verifiable", data)["split"])
     return PromptSet(list(build(split)), (), f"verifiable ({split})")
 
 
