@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
@@ -33,6 +32,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 import shiftlens as sl
 from shiftlens.models import resolve
+from shiftlens.support.cache_path import cache_dir
 
 SHAPES, QUICK_SHAPES = ["30/300", "64/32", "128/64"], ["20/18"]
 WARM_UP = (6, 4)
@@ -122,8 +122,8 @@ def measure(
 
 def real(options: argparse.Namespace) -> tuple[Setup, Texts]:
     """The real model and pieces of a real text."""
-    cache = Path(os.environ.get("SHIFTLENS_CACHE", "~/.cache/shiftlens")).expanduser()
-    folder = resolve(sl.load("bundled:base", cache=str(cache)).identity.source, None, cache).folder
+    cache = cache_dir()
+    folder = resolve(sl.load("bundled:base").identity.source, None, cache).folder
     peers = None if options.no_peers else peers_python(options.peers_venv)
     return Setup(folder, cache, options.threads, peers), partial(passage, AutoTokenizer.from_pretrained(folder))
 

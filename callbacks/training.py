@@ -24,6 +24,8 @@ from shiftlens.models.loading import LM
 from shiftlens.prompts.readers import read_prompts
 from shiftlens.report import Entry, log_analysis, write_report, write_tables
 from shiftlens.report.make_sinks import sink_of
+from shiftlens.support.cache_path import cache_dir
+from shiftlens.support.conf_files import with_defaults
 from shiftlens.support.whole_files import write_parquet
 from shiftlens.tuning.tuning_module import TuningModule
 from shiftlens.words import lexicon_from_config
@@ -61,7 +63,7 @@ class ShiftCurves(TrainingLook):
         held_out: the configuration group ``data`` of the prompts that the model does not learn from.
         saliency: the configuration group ``saliency``.
         words: the configuration group ``words``.
-        cache: folder of caches.
+        cache: Folder of caches; ``None`` is :func:`shiftlens.support.cache_path.cache_dir`.
         command: what the report names as the next step; ``None`` is the comparison with the start.
         **settings: of :class:`~shiftlens.analyses.training.training_settings.ShiftSettings`.
 
@@ -76,7 +78,7 @@ class ShiftCurves(TrainingLook):
         held_out: Mapping[str, Any],
         saliency: Mapping[str, Any] | None = None,
         words: Mapping[str, Any] | None = None,
-        cache: str | Path = "~/.cache/shiftlens",
+        cache: str | Path | None = None,
         command: str | None = None,
         **settings: Any,
     ) -> None:
@@ -86,10 +88,10 @@ class ShiftCurves(TrainingLook):
             self.command = command
         self.console = Console()
         chosen = shift_settings(settings)
-        self._held_out = dict(held_out)
+        self._held_out = with_defaults("data/shared", "prompts", held_out)
         lexicon = None
         if chosen.rotation != "off" or chosen.pairs != "off":
-            lexicon = lexicon_from_config(words or {}, cache)
+            lexicon = lexicon_from_config(words or {}, cache or cache_dir())
         self.looks = Looks(chosen, *local_view(saliency or {}), lexicon)
         self._every = chosen.every
         self._seen: int | None = None
@@ -109,10 +111,9 @@ class ShiftCurves(TrainingLook):
         self._module = cast(TuningModule, pl_module)
         if not self.sinks:
             self.sinks = [sink_of("trainer", logger) for logger in trainer.loggers]
-        lm = self._module.lm_source
-        limits = {key: self._held_out.get(key, usual) for key, usual in _USUAL.items()}
+        lm, data = self._module.lm_source, self._held_out
         with undisturbed(pl_module):
-            self.looks.prepare(lm, read_prompts(self._held_out), limits["max_new_tokens"], limits["on_long"])
+            self.looks.prepare(lm, read_prompts(data), data["max_new_tokens"], data["on_long"])
         if not self.command:
             self.command = (
                 f"python analyze.py model.base={lm.identity.source!r} model.tuned={self.folder / 'tuned'}"
@@ -199,6 +200,3 @@ class ShiftCurves(TrainingLook):
         report = write_report(analysis, self.folder / "report.html")
         self.console.print(f"  {report}", soft_wrap=True, highlight=False)
         log_analysis(analysis, self.sinks, report, int(self.looks.found.curves()["step"].max()))
-
-
-_USUAL: Mapping[str, Any] = {"max_new_tokens": 32, "on_long": "refuse"}

@@ -20,9 +20,10 @@ if os.environ.get("SHIFTLENS_CHECK_SHAPES") == "1":
     install_import_hook("shiftlens", "beartype.beartype")
 
 if TYPE_CHECKING:
-    from shiftlens.api.attribute import Attribution, attribute, load
+    from shiftlens.api.attribute import Attribution, attribute
     from shiftlens.api.tune import tune
     from shiftlens.api.weight_views import concepts, rotation, word_pairs
+    from shiftlens.models.opening import load
     from shiftlens.scores import density, instruction_score, score
 
 __version__ = "0.2.0"
@@ -40,7 +41,8 @@ __all__ = [
 ]
 
 _HOME = {
-    **dict.fromkeys(("Attribution", "attribute", "load"), "shiftlens.api.attribute"),
+    **dict.fromkeys(("Attribution", "attribute"), "shiftlens.api.attribute"),
+    "load": "shiftlens.models.opening",
     "tune": "shiftlens.api.tune",
     **dict.fromkeys(("concepts", "rotation", "word_pairs"), "shiftlens.api.weight_views"),
     **dict.fromkeys(("density", "instruction_score", "score"), "shiftlens.scores"),

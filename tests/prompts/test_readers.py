@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import types
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from omegaconf import OmegaConf
 
 import shiftlens.prompts.verifiable as verifiable
 from shiftlens.errors import ConfigError, Problem, PromptError, SourceError
 from shiftlens.prompts import hub
 from shiftlens.prompts.readers import READERS, PromptSet, read_prompts
 from shiftlens.prompts.schema import Prompt
-
-CONF = Path(__file__).parents[2] / "conf" / "data"
+from shiftlens.support.conf_files import CONF, choices, read_choice
 
 
 def jsonl(path: Path, *records: Any) -> Path:
@@ -300,9 +298,7 @@ def fake_hub(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]]) -> lis
 
 
 def conf(name: str, **changes: Any) -> dict[str, Any]:
-    loaded = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-    assert isinstance(loaded, dict)
-    return {str(key): value for key, value in loaded.items()} | changes
+    return read_choice("data", name) | changes
 
 
 def test_self_instruct_is_fed_as_in_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,10 +354,10 @@ def test_hub_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["lima", "ifeval"])  # one of each way of loading
 def test_hub_offline_says_what_to_do(name: str, tmp_path: Path) -> None:
     code = (
-        "from omegaconf import OmegaConf\n"
+        "from shiftlens.support.conf_files import read_choice\n"
         "from shiftlens.errors import SourceError\n"
         "from shiftlens.prompts.readers import read_prompts\n"
-        f"data = OmegaConf.to_container(OmegaConf.load({str(CONF / name)!r} + '.yaml'))\n"
+        f"data = read_choice('data', {name!r})\n"
         "try:\n    read_prompts(data)\nexcept SourceError as error:\n    print(error)\n"
     )
     env = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
@@ -402,18 +398,19 @@ def test_bundled_checks_are_the_judge_of_checks(tmp_path: Path) -> None:
 
 
 def test_every_data_config_is_complete_and_explained() -> None:
-    names = {path.stem for path in CONF.glob("*.yaml")} - {"scores"}  # responses that exist, no prompts to answer
+    names = {*choices("data")} - {"scores"}  # responses that exist, no prompts to answer
+    shared = "".join((CONF / "data" / "shared" / f"{name}.yaml").read_text() for name in choices("data/shared"))
     assert names == {"verifiable", "jsonl", "parquet", "tsv", "self_instruct", "lima", "mt_bench", "ifeval"}
     for name in names:
-        data, lines = conf(name), (CONF / f"{name}.yaml").read_text().splitlines()
+        data, text = conf(name), shared + (CONF / "data" / f"{name}.yaml").read_text()
         assert data["name"] == name
         assert data["reader"] in READERS
         assert (data["limit"], data["on_error"]) == (30 if name == "verifiable" else None, "raise")
         assert data["max_new_tokens"] == (32 if name == "verifiable" else 300)
         if data["reader"] == "hub":
             assert data["columns"] in hub.COLUMNS
-        for above, line in pairwise(lines):
-            assert line.startswith("#") or above.startswith("#"), f"{name}: {line} has no comment"
+        for key in data:
+            assert re.search(rf"^#.*\n{key}: ", text, re.MULTILINE), f"{name}: {key} has no comment"
         if data.get("path") == "???":
             with pytest.raises(ConfigError, match=r"data\.path=FILE"):
                 read_prompts(data)

@@ -36,8 +36,9 @@ from shiftlens.tuning.tune_options import TuneOptions
 ROOT = Path(__file__).parents[2]
 CPU = {"accelerator": "cpu", "devices": 1}
 FULL = TuneOptions(
-    method="full", steps=7, batch=4, rate=3e-3, warmup=0.3, clip=0.5, validate_every=3, weight_decay=0.1
-)
+    method="full", steps=7, batch=4, rate=3e-3, warmup=0.3, clip=0.5, validate_every=3, keep="best",
+    weight_decay=0.1,
+)  # fmt: skip
 
 
 def some(n: int, seed: int) -> list[Example]:

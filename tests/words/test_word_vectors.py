@@ -19,6 +19,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from shiftlens.errors import ConfigError, SourceError
 from shiftlens.models import package as packages
+from shiftlens.support.cache_path import cache_dir
 from shiftlens.words import (
     Vectors,
     cooccurrence_threshold,
@@ -31,7 +32,7 @@ from shiftlens.words import (
     word_tokens,
 )
 
-CACHE = Path("~/.cache/shiftlens").expanduser()
+CACHE = cache_dir()
 
 
 # Word embeddings

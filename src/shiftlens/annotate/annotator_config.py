@@ -72,8 +72,8 @@ def annotator_from_config(
         return LexicalAnnotator(words, vectors, parts_of_speech, **values)
     if name == "openai":
         return OpenAIAnnotator(Endpoint(**values), answers)
-    # Here, because the interface lies above this module and may come to import it.
-    from shiftlens.api.attribute import load
+    # Imported here: the other annotators need no model.
+    from shiftlens.models.opening import load
 
     settings = {key: values[key] for key in ("dtype", "device_map") if key in values}
     lm = load(str(values["source"]), cache=str(cache), **settings)

@@ -61,8 +61,8 @@ def problems(values: Mapping[str, Any]) -> list[str]:
         >>> problems({"alpha": 1.5, "seed": 0})
         ['annotator.alpha=1.5: expected a number above 0 and below 1']
     """
-    alpha, found = values.get("alpha", 0.05), []
-    if not isinstance(alpha, float) or not 0 < alpha < 1:
+    found = []
+    if "alpha" in values and not (isinstance(alpha := values["alpha"], float) and 0 < alpha < 1):
         found.append(f"annotator.alpha={alpha}: expected a number above 0 and below 1")
     return found + number_problems(values, {"seed": Rule(0)})
 

@@ -32,11 +32,12 @@ def tune(
         lm: from :func:`shiftlens.load`; its model is the tuned one afterwards.
         train: prompts with a response or a reference.
         folder: where checkpoints and the tuned model go.
-        held_out: prompts with answers to measure on; without any, the last weights are kept.
+        held_out: Prompts with answers to measure on; the weights of their best loss are kept (``keep="last"``: the
+            last ones). Without any, the last weights are kept.
         seed: of the order of the prompts, of LoRA's first weights and of dropout.
-        **settings: keys of the ``tune`` configuration group, see
-            :class:`~shiftlens.tuning.tune_options.TuneOptions`; ``trainer`` for arguments of the Lightning
-            ``Trainer``.
+        **settings: Keys of the ``tune`` configuration group, see
+            :class:`~shiftlens.tuning.tune_options.TuneOptions`; a missing key has its value in ``conf/tune``.
+            ``trainer`` has the arguments of the Lightning ``Trainer``.
 
     Returns:
         Losses, steps and seconds.
@@ -52,7 +53,7 @@ def tune(
         >>> sl.tune(lm, build("train"), "out", held_out=build("test"), rank=4)  # doctest: +SKIP
     """
     trainer = settings.pop("trainer", {"accelerator": "auto", "devices": 1})
-    options = tune_options({"keep": "best" if held_out else "last", **settings}, seed)
+    options = tune_options({"keep": "best", **settings} if held_out else settings, seed)
     quiet_libraries()
     to, start = Path(folder), lm.identity
     groups = [examples(some, lm.tokenizer, lm.template, options.max_tokens) for some in (train, held_out)]

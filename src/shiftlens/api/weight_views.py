@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from shiftlens.models.families import view
 from shiftlens.models.loading import LM
+from shiftlens.support.cache_path import cache_dir
 from shiftlens.weights import Rotation, compare_concepts
 from shiftlens.weights.by_layer import ModelConcepts, ModelPairs, concepts_by_layer, pairs_by_layer, select
 from shiftlens.words import (
@@ -23,7 +23,6 @@ from shiftlens.words import (
 from shiftlens.words.vectors import FREQUENT
 
 Vocabulary = Sequence[str] | Words | str | Path | None
-_CACHE = "~/.cache/shiftlens"
 
 
 def concepts(
@@ -148,7 +147,7 @@ def word_pairs(
     weights = view(lm.model)
     chosen, picked = select(layers, weights.layers, "layers"), select(heads, weights.heads, "heads")
     vocabulary = _vocabulary(words)
-    found = load_vectors(vectors, _cache())
+    found = load_vectors(vectors, cache_dir())
     # A short list of words is no measure of what is common; its own order says nothing of frequency.
     known = isinstance(words, (Words, str, Path)) or words is None
     frequent = (vocabulary if known else frequent_words(FREQUENT)).first(FREQUENT).words
@@ -160,13 +159,9 @@ def word_pairs(
 
 def _vocabulary(words: Vocabulary) -> Words:
     if words is None:
-        return lexicon_from_config({}, _cache()).words
+        return lexicon_from_config({}, cache_dir()).words
     if isinstance(words, Words):
         return words
     if isinstance(words, (str, Path)):
         return read_words(words)
     return Words(tuple(words), np.zeros(len(words)))
-
-
-def _cache() -> str:
-    return os.environ.get("SHIFTLENS_CACHE", _CACHE)

@@ -140,7 +140,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
     }
     if saliency["chunk"] is not None:
         counts["saliency.chunk"] = saliency["chunk"]
-    if data.get("max_tokens") is not None:
+    if data["max_tokens"] is not None:
         counts["data.max_tokens"] = data["max_tokens"]
     problems += [
         f"{key}={value}: expected a whole number of at least 1"
@@ -152,12 +152,10 @@ def options_from_config(config: dict[str, Any]) -> Any:
         for key, value in (("seed", config["seed"]), ("saliency.check_precision", saliency["check_precision"]))
         if isinstance(value, bool) or not isinstance(value, int) or value < 0
     ]
-    on_long = data.get("on_long", "refuse")
-    if on_long not in ("refuse", "cut"):
-        problems.append(f"data.on_long={on_long}: expected refuse or cut")
-    responses = data.get("responses", "own")
-    if responses not in RESPONSES:
-        problems.append(f"data.responses={responses}: expected one of {', '.join(RESPONSES)}")
+    if data["on_long"] not in ("refuse", "cut"):
+        problems.append(f"data.on_long={data['on_long']}: expected refuse or cut")
+    if data["responses"] not in RESPONSES:
+        problems.append(f"data.responses={data['responses']}: expected one of {', '.join(RESPONSES)}")
     if problems:
         raise ConfigError("\n".join(problems))
     return Options(
@@ -167,11 +165,11 @@ def options_from_config(config: dict[str, Any]) -> Any:
         include_response=saliency["include_response"],
         check_precision=saliency["check_precision"],
         max_new_tokens=data["max_new_tokens"],
-        max_tokens=data.get("max_tokens"),
-        on_long=on_long,
-        on_error=data.get("on_error", "raise"),
+        max_tokens=data["max_tokens"],
+        on_long=data["on_long"],
+        on_error=data["on_error"],
         seed=config["seed"],
-        responses=responses,
+        responses=data["responses"],
         map_prompt=None if report["prompt"] is None else str(report["prompt"]),
         map_b=report["b"],
         maps=report["maps"],

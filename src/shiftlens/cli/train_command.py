@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
 from rich.console import Console
 
 
@@ -29,6 +28,7 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     from shiftlens.run.runner import is_main_rank
     from shiftlens.run.tune_pipeline import next_command, tune
     from shiftlens.scratch import pretrain
+    from shiftlens.support.conf_files import choices, model_config
     from shiftlens.tuning.tune_options import tune_options
 
     console = Console(quiet=not is_main_rank())
@@ -47,7 +47,8 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
             config["model"] = _from_scratch(config["model"], _short(base))
             pair = pair_from_config(config["model"], config["paths"]["cache"])
         to = _short(folder / "tuned")
-        named = _named(config["model"]["name"])
+        name = config["model"]["name"]
+        named = model_config(name) if name in choices("model") else {}
         command = next_command(config["model"], named, options, config["tune"]["start"], to)
         for callback in callbacks:
             if isinstance(callback, TrainingLook):
@@ -73,13 +74,6 @@ def _from_scratch(model: dict[str, Any], base: Path) -> dict[str, Any]:
     """The ``model`` group with the base that was just made; both roles are it, until one is tuned."""
     none = dict.fromkeys(("base_revision", "tuned_revision", "adapter"))
     return {**model, **none, "name": "from_scratch", "base": str(base), "tuned": str(base)}
-
-
-def _named(name: str) -> dict[str, Any]:
-    path = Path(__file__).parents[1] / "conf" / "model" / f"{name}.yaml"
-    values = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
-    assert isinstance(values, dict)
-    return {str(key): value for key, value in values.items()}
 
 
 def _short(path: Path) -> Path:

@@ -12,6 +12,7 @@ from shiftlens.errors import ConfigError, SourceError
 from shiftlens.models.identity import TOKENIZER, Identity, fingerprint
 from shiftlens.models.roles import ROLES
 from shiftlens.models.sources import Resolved, resolve
+from shiftlens.support.conf_files import with_defaults
 
 DTYPES = ("auto", "float32", "tf32", "bfloat16", "float16", "float64")
 """Values of ``model.dtype``."""
@@ -111,27 +112,25 @@ def pair_from_config(model: Mapping[str, Any], cache: str | Path) -> Pair:
     """Read the ``model`` group of the configuration.
 
     Args:
-        model: Keys ``name, base, base_revision, tuned, tuned_revision, adapter, dtype, device_map, template``.
+        model: Values of the group: ``name, base, base_revision, tuned, tuned_revision, adapter, dtype, device_map,
+            template``. A key that is missing has its value in ``conf/model/shared/pair.yaml``.
         cache: Folder for fetched and converted models.
 
     Raises:
         ConfigError: Lists every key that is missing or wrong.
     """
+    model = with_defaults("model/shared", "pair", model)
     problems = [f"model.{role} is missing" for role in ROLES if not model.get(role)]
-    if model.get("dtype", "auto") not in DTYPES:
+    if model["dtype"] not in DTYPES:
         problems.append(f"model.dtype={model['dtype']}: expected one of {', '.join(DTYPES)}")
-    template = str(model.get("template", "auto") or "none")
+    template = str(model["template"] or "none")
     if template not in ("auto", "chat", "none") and "{prompt}" not in template:
         problems.append(f"model.template={template!r}: expected auto, chat, none or a text with {{prompt}}")
     if problems:
         raise ConfigError("\n".join(problems))
-    shared: dict[str, Any] = {
-        "dtype": model.get("dtype", "auto"),
-        "device_map": model.get("device_map"),
-        "template": template,
-    }
-    base = RoleSpec("base", str(model["base"]), model.get("base_revision"), **shared)
-    tuned = RoleSpec("tuned", str(model["tuned"]), model.get("tuned_revision"), model.get("adapter"), **shared)
+    shared: dict[str, Any] = {"dtype": model["dtype"], "device_map": model["device_map"], "template": template}
+    base = RoleSpec("base", str(model["base"]), model["base_revision"], **shared)
+    tuned = RoleSpec("tuned", str(model["tuned"]), model["tuned_revision"], model["adapter"], **shared)
     return Pair(
         str(model.get("name") or "pair"),
         base,

@@ -12,6 +12,7 @@ from typing import Any
 from shiftlens.errors import ConfigError, Problem, PromptError
 from shiftlens.prompts import hub, tsv
 from shiftlens.prompts.validate import KNOWN, PromptSet, Row, collect
+from shiftlens.support.conf_files import with_defaults
 from shiftlens.support.plugins import pick
 
 __all__ = ["PromptSet", "read_prompts"]
@@ -24,7 +25,8 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
         data: the group as plain values: ``name``, ``reader`` (``verifiable``, ``jsonl``, ``parquet``, ``tsv``
             or ``hub``, an entry point of the group ``shiftlens.readers``, or a node with ``_target_`` that
             makes a :data:`Reader`), ``limit`` (first K prompts, taken after the whole file was checked; ``None``:
-            all), ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``.
+            all), ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``. A missing key
+            has its value in ``conf/data/shared/prompts.yaml``.
 
     Raises:
         ConfigError: a value of ``data`` cannot be used.
@@ -38,8 +40,9 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
         >>> read_prompts({"name": "mine", "reader": "jsonl", "path": path}).prompts[0].instruction
         ((0, 20),)
     """
+    data = with_defaults("data/shared", "prompts", data)
     reader = pick("data.reader", data.get("reader"), READERS, "shiftlens.readers")
-    limit, on_error = data.get("limit"), data.get("on_error", "raise")
+    limit, on_error = data["limit"], data["on_error"]
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise ConfigError(f"data.limit must be a positive integer or null, got {limit!r}")
     if on_error not in ("raise", "skip"):
@@ -51,7 +54,7 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
 def _verifiable(data: Mapping[str, Any], skip: bool) -> PromptSet:
     from shiftlens.prompts.verifiable import build
 
-    split = str(data.get("split", "test"))
+    split = str(with_defaults("data", "verifiable", data)["split"])
     return PromptSet(list(build(split)), (), f"verifiable ({split})")
 
 

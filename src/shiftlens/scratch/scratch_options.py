@@ -53,6 +53,11 @@ class ModelOptions:
     context: int = 512
 
 
+_TRAINING = TuneOptions(
+    method="full", steps=1600, batch=16, rate=3e-3, warmup=0.05, weight_decay=0.1, validate_every=200
+)
+
+
 @dataclass(frozen=True)
 class PretrainOptions:
     """The configuration group ``pretrain``.
@@ -71,7 +76,7 @@ class PretrainOptions:
     block: int = 128
     repeats: float = 0.5
     held_out: float = 0.01
-    training: TuneOptions = field(default_factory=lambda: TuneOptions(method="full"))
+    training: TuneOptions = _TRAINING
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain values."""
@@ -108,7 +113,7 @@ def pretrain_options(settings: Mapping[str, Any], seed: int) -> PretrainOptions:
     problems += [*_text_problems(text), *_model_problems(model), *_block_problems(own, model["context"])]
     training: TuneOptions | None = None
     try:
-        training = tune_options({"method": "full", **given["training"]}, seed)
+        training = tune_options({**_TRAINING.to_dict(), **given["training"]}, seed)
     except ConfigError as error:
         problems += [line.replace("tune.", "pretrain.training.", 1) for line in str(error).splitlines()]
     if training is not None and training.method != "full":

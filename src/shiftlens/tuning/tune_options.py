@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shiftlens.errors import ConfigError
+from shiftlens.support.conf_files import read_choice
 
 METHODS = ("lora", "full")
 BATCHING = ("grouped", "packed")
@@ -44,23 +45,23 @@ class TuneOptions:
 
     method: str = "lora"
     steps: int | None = None
-    epochs: int = 1
+    epochs: int = 4
     batch: int = 8
     accumulate: int = 1
-    rate: float = 3e-4
+    rate: float = 1e-3
     warmup: float = 0.1
     weight_decay: float = 0.0
     clip: float | None = 1.0
     batching: str = "grouped"
-    rank: int = 8
-    alpha: float = 16.0
+    rank: int = 4
+    alpha: float = 8.0
     dropout: float = 0.0
     targets: str | tuple[str, ...] = "all-linear"
     gradient_checkpointing: bool = False
     max_tokens: int | None = None
-    validate_every: int = 20
+    validate_every: int = 51
     patience: int | None = None
-    keep: str = "best"
+    keep: str = "last"
     lr_find: bool = False
     seed: int = 0
 
@@ -81,7 +82,8 @@ def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
     """Read the configuration group ``tune``.
 
     Args:
-        tune: the group as plain values; ``start`` is read elsewhere, and LoRA's keys may be missing in ``full``.
+        tune: Values of the group, without its ``start``, which has no effect here. A key that is missing has its
+            value in ``conf/tune/METHOD.yaml``.
         seed: the run's seed.
 
     Raises:
@@ -93,7 +95,9 @@ def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
         shiftlens.errors.ConfigError: tune.batch=0: expected a whole number of at least 1
         tune.rate=-1: expected a number above 0
     """
-    known = {key: value for key, value in tune.items() if key != "start"}
+    method = tune.get("method", TuneOptions.method)
+    usual = read_choice("tune", method) if method in METHODS else {}
+    known = {key: value for key, value in {**usual, **tune}.items() if key != "start"}
     unknown = sorted(known.keys() - TuneOptions.__dataclass_fields__.keys())
     if unknown:
         raise ConfigError("\n".join(f"tune.{key} is not known" for key in unknown))

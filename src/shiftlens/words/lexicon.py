@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from shiftlens.errors import ConfigError
+from shiftlens.support.conf_files import with_defaults
 from shiftlens.words.vectors import FREQUENT, Vectors, cooccurrence_threshold, load_vectors
 from shiftlens.words.verbs import general_verbs, instruction_verbs, verb_indices
 from shiftlens.words.vocabulary import SIZE, Words, frequent_words, read_words
@@ -58,33 +59,35 @@ def lexicon_from_config(words: Mapping[str, Any], cache: str | Path) -> Lexicon:
 
     Args:
         words: keys ``vocabulary, size, vectors, instruction_verbs, general_verbs, inflections``, explained in
-            ``conf/words/default.yaml``; a key that is missing has the value it has there.
+            ``conf/words/default.yaml``. A key that is missing has its value in that file.
         cache: folder for what is fetched.
 
     Raises:
         ConfigError: lists every key and every file that is wrong.
 
     Example:
-        >>> lexicon = lexicon_from_config({"size": 1000}, "~/.cache/shiftlens")
+        >>> from shiftlens.support.cache_path import cache_dir
+        >>> lexicon = lexicon_from_config({"size": 1000}, cache_dir())
         >>> len(lexicon.words), lexicon.words.words[int(lexicon.instruction["summarize"][0])]
         (1000, 'summarize')
     """
     problems: list[str] = []
-    size, inflections = words.get("size", SIZE), words.get("inflections", False)
+    words = with_defaults("words", "default", words)
+    size, inflections = words["size"], words["inflections"]
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         problems.append(f"words.size must be a positive integer or null, got {size!r}")
         size = None
     if not isinstance(inflections, bool):
         problems.append(f"words.inflections must be true or false, got {inflections!r}")
-    vectors = str(words.get("vectors", "glove"))
+    vectors = str(words["vectors"])
     if vectors != "glove" and not Path(vectors).expanduser().is_file():
         problems.append(f"words.vectors={vectors}: no such file; name a file of word vectors, or glove")
-    lists = words.get("instruction_verbs"), words.get("general_verbs")
+    lists = words["instruction_verbs"], words["general_verbs"]
     instruction = _try(problems, "instruction_verbs", lambda: instruction_verbs(lists[0])) or ()
     general = _try(problems, "general_verbs", lambda: general_verbs(lists[1])) or ()
     if both := [verb for verb in general if verb in instruction]:
         problems.append(f"words.general_verbs: {', '.join(both)} are among the instruction verbs too")
-    source = str(words.get("vocabulary", "frequent"))
+    source = str(words["vocabulary"])
     found = _try(problems, "vocabulary", lambda: _vocabulary(source, size, (*instruction, *general)))
     if problems or found is None:
         raise ConfigError("\n".join(problems))

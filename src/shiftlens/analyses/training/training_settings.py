@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from shiftlens.attribution import BATCH_TOKENS, MODES, TARGETS, Engine, parse_budget
+from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
 from shiftlens.errors import ConfigError
 from shiftlens.scores import check_levels
 from shiftlens.scores.settings import Settings
+from shiftlens.support.conf_files import with_defaults
 from shiftlens.support.number_rules import COUNT, index_problems, is_count
 
 PARTS = ("follow", "density", "rotation", "pairs")
@@ -111,7 +112,7 @@ def local_view(saliency: Mapping[str, Any]) -> tuple[Settings, Engine, int]:
     """L, b and p, the engine, and the tokens generated together, from the configuration group ``saliency``.
 
     Args:
-        saliency: keys as in ``conf/saliency``; one that is missing has its usual value.
+        saliency: Values of the group; a key that is missing has its value in ``conf/saliency/default.yaml``.
 
     Raises:
         ConfigError: lists every value that cannot be used.
@@ -120,19 +121,19 @@ def local_view(saliency: Mapping[str, Any]) -> tuple[Settings, Engine, int]:
         >>> local_view({"b": 3})[0]
         Settings(L=10, b=3, p=4)
     """
-    plain = Settings()
-    settings = Settings(*(saliency.get(key, getattr(plain, key)) for key in ("L", "b", "p")))
-    mode, tokens, budget = saliency.get("mode", "auto"), saliency.get("batch_tokens", BATCH_TOKENS), 0.5
+    saliency = with_defaults("saliency", "default", saliency)
+    settings = Settings(saliency["L"], saliency["b"], saliency["p"])
+    mode, target, tokens = saliency["mode"], saliency["target"], saliency["batch_tokens"]
+    budget: float | int = 0
     problems = []
     try:
         check_levels(settings.L, settings.b, settings.p)
     except ValueError as error:
         problems.append(str(error))
     try:
-        budget = parse_budget(saliency.get("memory_budget", 0.5))
+        budget = parse_budget(saliency["memory_budget"])
     except ValueError as error:
         problems.append(f"memory_budget={error}")
-    target = saliency.get("target", "probability")
     for key, value, known in (("mode", mode, MODES), ("target", target, TARGETS)):
         if value not in known:
             problems.append(f"{key}={value}: expected one of {', '.join(known)}")
@@ -140,4 +141,4 @@ def local_view(saliency: Mapping[str, Any]) -> tuple[Settings, Engine, int]:
         problems.append(f"batch_tokens={tokens}: {COUNT}")
     if problems:
         raise ConfigError("\n".join(f"saliency.{problem}" for problem in problems))
-    return settings, Engine(mode, saliency.get("chunk"), target, budget), tokens
+    return settings, Engine(mode, saliency["chunk"], target, budget), tokens
