@@ -40,7 +40,7 @@ class Concepts(WeightView):
         top_words: words that make up a concept (50 in the paper).
         shown: how many of them the annotator reads and the tables have (30 in the paper).
         words: the configuration group ``words``.
-        annotator: Configuration group ``annotator``, or an annotator.
+        annotator: Configuration group ``annotator``.
         cache: folder of caches.
         seed: of the bootstrap and of random rotations.
     """
@@ -51,7 +51,7 @@ class Concepts(WeightView):
     def __init__(
         self,
         words: Mapping[str, Any],
-        annotator: Mapping[str, Any] | Annotator,
+        annotator: Mapping[str, Any],
         cache: str | Path,
         layers: Sequence[int] | None = None,
         components: int = 300,
@@ -61,7 +61,7 @@ class Concepts(WeightView):
     ) -> None:
         super().__init__(layers, words, cache)
         self.components, self.top_words, self.shown, self.seed = components, top_words, shown, seed
-        self._annotator = annotator
+        self._annotator = dict(annotator)
 
     def problems(self) -> list[str]:
         """Every setting that cannot be used, in words."""
@@ -82,16 +82,13 @@ class Concepts(WeightView):
             ConfigError: a setting cannot be used, the annotator's among them.
         """
         missing = super().missing(identity)
-        local = isinstance(self._annotator, Mapping) and self._annotator.get("name") == "local"
-        if not local:  # which is a model too, and needs its memory later
+        if self._annotator.get("name") != "local":  # which is a model too, and needs its memory later
             _ = self.annotator
         return missing
 
     @cached_property
     def annotator(self) -> Annotator:
         """Who describes concepts."""
-        if not isinstance(self._annotator, Mapping):  # Hydra has made it from a node with _target_
-            return self._annotator
         words = self.lexicon.words.words
         return annotator_from_config(self._annotator, words, self.lexicon.unit, parts_of_speech, self.cache)
 

@@ -39,8 +39,8 @@ def annotator_from_config(
     """Make the annotator that the configuration asks for.
 
     Args:
-        config: keys of one of ``conf/annotator/*.yaml``; ``name`` says which. Or a node with ``_target_`` that
-            makes an :class:`~shiftlens.annotate.annotation.Annotator`.
+        config: keys of one of ``conf/annotator/*.yaml``; ``name`` says which, or is a node with ``_target_``
+            that makes an :class:`~shiftlens.annotate.annotation.Annotator`.
         words: the vocabulary from which concepts take their words.
         vectors: [words, dim] static word vectors; a row of NaN is a word without one.
         parts_of_speech: universal part-of-speech tags that a word can have.
@@ -55,10 +55,16 @@ def annotator_from_config(
         Traceback (most recent call last):
         shiftlens.errors.ConfigError: annotator.name=oracle: expected one of lexical, openai, local, or a node ...
     """
-    if "_target_" in config:
-        return cast(Annotator, pick("annotator", config, {}, GROUP))
     values = {key: value for key, value in config.items() if key != "name"}
-    name = str(config.get("name"))
+    name = config.get("name")
+    if isinstance(name, Mapping):
+        name = pick("annotator.name", name, _KEYS, GROUP)
+    if not isinstance(name, str):  # made from a node with _target_, here or by Hydra
+        if not hasattr(name, "annotate"):
+            raise ConfigError(
+                f"annotator.name={name}: expected one of {', '.join(_KEYS)}, or a node with _target_"
+            )
+        return cast(Annotator, name)
     if name not in _KEYS:
         return cast(Annotator, pick("annotator.name", name, _KEYS, GROUP)(**values))
     known = ", ".join(sorted(_KEYS[name]))

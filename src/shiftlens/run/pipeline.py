@@ -80,7 +80,12 @@ def run(
     tokenizers = {name: role.tokenizer for name, role in roles.items()}
     samples = samples_table(measured)
     density = Density(
-        options.settings, options.seed, options.map_prompt, options.map_b, options.maps, options.controls
+        options.settings,
+        options.seed,
+        options.map_prompt,
+        options.map_b,
+        options.maps,
+        tuple(options.controls.values()),
     )
     pictured = replace(options.settings, b=options.map_b)
     sections = density.sections(
@@ -116,7 +121,7 @@ def run(
                 "version": ATTRIBUTION_VERSION,
                 "precision": {name: record for name, record in precision.items() if record},
             },
-            evidence=evidence_record(options.controls),
+            evidence=evidence_record(list(options.controls)),
         ),
         **page_head(models),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
@@ -47,7 +47,7 @@ class Options:
         map_prompt: id of the prompt whose map is shown first; ``None`` is the one with the median shift.
         map_b: b of the maps.
         maps: number of prompts with a map.
-        controls: rival explanations beyond the usual ones.
+        controls: rival explanations beyond the usual ones, by name.
     """
 
     settings: Settings
@@ -64,7 +64,7 @@ class Options:
     map_prompt: str | None
     map_b: int
     maps: int
-    controls: tuple[ControlTest, ...] = ()
+    controls: Mapping[str, ControlTest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ class ScoresOptions:
         map_b: b of the maps.
         maps: number of prompts with a map.
         permutations: relabellings of each permutation test.
-        controls: rival explanations beyond the usual ones.
+        controls: rival explanations beyond the usual ones, by name.
     """
 
     base: Path
@@ -65,7 +65,7 @@ class ScoresOptions:
     map_b: int
     maps: int
     permutations: int = PERMUTATIONS
-    controls: tuple[ControlTest, ...] = ()
+    controls: Mapping[str, ControlTest] = field(default_factory=dict)
 
 
 def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
@@ -158,7 +158,7 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
     possible = [L for L in LEVELS if all(record.L is None or record.L % L == 0 for record in records)]
     measured = [measure_imported(sample, options.settings) for sample in flat]
     density = Density(
-        options.settings, options.seed, options.map_prompt, options.map_b, options.maps, options.controls,
+        options.settings, options.seed, options.map_prompt, options.map_b, options.maps, tuple(options.controls.values()),
         options.permutations,
     )  # fmt: skip
     sections = density.sections(
@@ -181,7 +181,7 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
             },
             settings={**vars(options.settings), "picture_b": options.map_b},
             scores={source.role: " and ".join(source.kinds) for source in (base, tuned)},
-            evidence=evidence_record(options.controls),
+            evidence=evidence_record(list(options.controls)),
         ),
         **page_head(models),
     )

@@ -119,23 +119,26 @@ def run_controls(
     return tuple(control(question, sample, seed) for control in (*CONTROLS, *further))
 
 
-def controls_from_config(nodes: Mapping[str, Any] | None) -> tuple[ControlTest, ...]:
+def controls_from_config(nodes: Mapping[str, Any] | None) -> dict[str, ControlTest]:
     """Controls named in a configuration.
 
     Args:
         nodes: Name -> a node whose ``_target_`` makes a control, see :data:`ControlTest`; a function needs
             ``_partial_: true``.
 
+    Returns:
+        Name -> control.
+
     Raises:
         ConfigError: A node does not give something that can be called.
 
     Example:
         >>> controls_from_config(None)
-        ()
+        {}
     """
     made = {name: instantiate(dict(node)) for name, node in (nodes or {}).items()}
     wrong = [name for name, control in made.items() if not callable(control)]
     if wrong:
         expected = "expected a control: (question, densities, seed) -> Control"
         raise ConfigError("\n".join(f"controls.{name}: {expected}" for name in wrong))
-    return tuple(made.values())
+    return made
