@@ -158,8 +158,8 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
     possible = [L for L in LEVELS if all(record.L is None or record.L % L == 0 for record in records)]
     measured = [measure_imported(sample, options.settings) for sample in flat]
     density = Density(
-        options.settings, options.seed, options.map_prompt, options.map_b, options.maps, tuple(options.controls.values()),
-        options.permutations,
+        options.settings, options.seed, options.map_prompt, options.map_b, options.maps,
+        tuple(options.controls.values()), options.permutations,
     )  # fmt: skip
     sections = density.sections(
         records,
