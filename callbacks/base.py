@@ -10,11 +10,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from shiftlens.attribution import Request
+from shiftlens.attribution.role import Role, Rows
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
 from shiftlens.report.sink import Sink
 from shiftlens.results.section import Section
-from shiftlens.run.prepare import Role, Rows
 
 
 class View(Callback, ABC):

@@ -11,12 +11,12 @@ import pandas as pd
 from shiftlens.analyses.faithfulness.compute import faithfulness_rows, rank_correlation
 from shiftlens.analyses.faithfulness.section import faithfulness_section
 from shiftlens.attribution import Request, Row
-from shiftlens.attribution.methods.ablation import REPLACEMENTS
+from shiftlens.attribution.methods import REPLACEMENTS, Ablation
+from shiftlens.attribution.role import Role, Rows, given, keyed
 from shiftlens.callbacks.base import RowView
 from shiftlens.errors import ConfigError
 from shiftlens.models.roles import ROLES
 from shiftlens.results.section import Section
-from shiftlens.run.prepare import Role, Rows, given, keyed
 
 
 class Faithfulness(RowView):
@@ -60,9 +60,9 @@ class Faithfulness(RowView):
             role, known = roles[name], rows[name]
             for i in self._sample(roles):
                 encoded, row = role.encoded[i], known[role.requests[i].key]
-                estimate = row.gradient[: len(encoded.tokens)]
+                estimate = row.values[: len(encoded.tokens)]
                 exact = {
-                    by: known[_ablation(role.requests[i], role, row, by).key].gradient for by in self.replaced_by
+                    by: known[_ablation(role.requests[i], role, row, by).key].values for by in self.replaced_by
                 }
                 found = {by: rank_correlation(estimate, values) for by, values in exact.items()}
                 if len(exact) == 2:
@@ -81,4 +81,4 @@ class Faithfulness(RowView):
 
 def _ablation(request: Request, role: Role, row: Row, replaced_by: str) -> Request:
     own = given(request, role, row, role)
-    return keyed(replace(own, include_response=False, replaced_by=replaced_by), role)
+    return keyed(replace(own, include_response=False, method=Ablation(replaced_by)), role)

@@ -12,10 +12,11 @@ import pandas as pd
 from shiftlens.analyses.token_shift.compute import instruction_share, shift_rows
 from shiftlens.analyses.token_shift.section import token_shift_section
 from shiftlens.attribution import Request
+from shiftlens.attribution.methods import Gradient
+from shiftlens.attribution.role import Role, Rows, keyed, reading
 from shiftlens.callbacks.base import RowView
 from shiftlens.prompts.encode import token_texts
 from shiftlens.results.section import Section
-from shiftlens.run.prepare import Role, Rows, keyed, reading
 
 _EMPTY = shift_rows("", "", [], np.zeros(0, np.int32), np.zeros(0))
 
@@ -38,7 +39,9 @@ class TokenShift(RowView):
         asked = reading(roles, rows, name, "tuned")
         if name == "tuned":
             return asked
-        return [keyed(replace(r, prompt_index=(), include_response=False), roles[name]) for r in asked]
+        plain = Gradient()  # without sources, any method does no more than read
+        read = [replace(request, prompt_index=(), include_response=False, method=plain) for request in asked]
+        return [keyed(request, roles[name]) for request in read]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
         """Tables ``token_shift`` and ``token_shift_profile``, and their findings."""
@@ -55,7 +58,7 @@ class TokenShift(RowView):
             ):
                 left_out[encoded.prompt.dataset]["cut into other tokens by the base's tokenizer"] += 1
             else:
-                share = instruction_share(row.gradient, encoded.instruction)
+                share = instruction_share(row.values, encoded.instruction)
                 tokens = token_texts(tuned.tokenizer, ids)
                 frames.append(shift_rows(encoded.prompt.id, encoded.prompt.dataset, tokens, read.rank, share))
         notes = {

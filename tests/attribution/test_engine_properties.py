@@ -17,13 +17,13 @@ from shiftlens.attribution import (
     engine,
     parse_budget,
 )
-from shiftlens.attribution.explain_module import batches, by_cost
 from shiftlens.attribution.llama import layer as llama_layer
 from shiftlens.attribution.modes import plain_attention as attention
 from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.plan import cost
 from shiftlens.attribution.plan.memory import free_bytes, need
 from shiftlens.attribution.plan.row_counts import token_rows
+from shiftlens.attribution.request import batches, by_cost
 from shiftlens.attribution.targets import TARGETS, at_logits, stored
 from shiftlens.errors import ShiftLensError
 from shiftlens.models import LM, Identity
@@ -204,7 +204,7 @@ def test_a_module_gives_the_same_rows_in_batches_and_alone():
     for row in rows:
         (alone,) = AttributionModule(lm).predict_step([r for r in requests if r.key == row.key])
         np.testing.assert_array_equal(row.input_ids, alone.input_ids)
-        np.testing.assert_allclose(row.gradient, alone.gradient, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(row.values, alone.values, rtol=1e-6, atol=1e-9)
 
 
 def test_ranks_share_the_samples_and_an_idle_one_takes_an_empty_step():
@@ -228,9 +228,9 @@ def test_response_tokens_as_sources():
         [request("k", range(3, 9), response=(9, 10, 11, 12), include_response=True)]
     )
     want, _ = naive(model, torch.arange(3, 13), torch.tensor([1, 2, 3, 4, 5, 6, 7, 8, 9]), 4)
-    assert row.gradient.shape == (9, 4)
-    np.testing.assert_allclose(row.gradient, want, rtol=1e-5, atol=1e-9)
-    assert not np.triu(row.gradient[5:].T).any()  # a token does not explain itself, or those before it
+    assert row.values.shape == (9, 4)
+    np.testing.assert_allclose(row.values, want, rtol=1e-5, atol=1e-9)
+    assert not np.triu(row.values[5:].T).any()  # a token does not explain itself, or those before it
     (empty,) = AttributionModule(lm).predict_step([request("k", range(3, 9), response=(), include_response=True)])
     assert empty.gradient.shape == (5, 0)
 

@@ -27,10 +27,10 @@ def test_rows_come_back_as_written(tmp_path):
     assert sorted(back) == ["a", "b", "c"]
     for want in rows:
         got = back[want.key]
-        for field in ("input_ids", "prompt_index", "gradient", "log_probability", "rank"):
+        for field in ("input_ids", "prompt_index", "values", "log_probability", "rank"):
             np.testing.assert_array_equal(getattr(got, field), getattr(want, field))
-        np.testing.assert_array_equal(got.importance(), want.gradient * np.exp(want.log_probability))
-        np.testing.assert_array_equal(got.importance("logit_difference"), want.gradient)
+        np.testing.assert_array_equal(got.importance(), want.values * np.exp(want.log_probability))
+        np.testing.assert_array_equal(got.importance("logit_difference"), want.values)
         assert (got.response, got.finished, got.engine) == (want.response, want.finished, want.engine)
 
 
@@ -60,7 +60,11 @@ def test_a_broken_shard_is_a_miss_not_a_crash(tmp_path, caplog):
     ledger.append([row("a")])
     (ledger.folder / "broken.parquet").write_bytes(b"PAR1 not really")
     assert ledger.missing(["a", "b"]) == ["b"]
-    assert "left out" in caplog.text
+    assert "broken.parquet is damaged" in caplog.text and "computed again" in caplog.text
+    assert [path.name for path in (ledger.folder / "damaged").iterdir()] == ["broken.parquet"]
+    caplog.clear()
+    assert Ledger(tmp_path, MODEL).missing(["a"]) == []
+    assert not caplog.text  # said once
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ def block(recipe: str, language: str) -> str:
 def mine(tmp_path, pair):
     """Runs a recipe's command beside its `mine.py`; returns the run's folder and what it printed."""
 
-    def run(recipe: str, *more: str, expected: int = 0) -> tuple[Path, str]:
+    def run(recipe: str, *more: str, swap: bool = False) -> tuple[Path, str]:
         (tmp_path / "mine.py").write_text(block(recipe, "python"))
         (tmp_path / "my.jsonl").write_text("\n".join(map(json.dumps, RECORDS)))
         (tmp_path / "prompts.txt").write_text("Write the words in order\n\nFix the grammar: me goes\n")
@@ -42,12 +42,12 @@ def mine(tmp_path, pair):
         if not any(word.startswith("logger") for word in (*words, *more)):
             own.append("logger=none")
         done = subprocess.run(
-            [sys.executable, str(ROOT / "analyze.py"), *more, *own, *words[3:]],
+            [sys.executable, str(ROOT / "analyze.py"), *more, *own, *([] if swap else words[3:])],
             cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
             env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
                  "SHIFTLENS_CHECK_SHAPES": "0", "COLUMNS": "160"},
         )  # fmt: skip
-        assert done.returncode == expected, done.stdout[-3000:] + done.stderr[-3000:]
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return tmp_path / "out", done.stdout
 
     return run
@@ -86,6 +86,19 @@ def test_an_analysis_appears_in_a_sweep(mine, tmp_path):
     cells = pd.read_parquet(tmp_path / "sweep" / "tables" / "cells.parquet")
     assert (cells["name"] == "lengths/base_vs_tuned").sum() == 2
     assert "Did tuning change how long responses are?" in (tmp_path / "sweep" / "summary.html").read_text()
+
+
+def test_a_method_has_rows_of_its_own(mine, tmp_path):
+    out, _ = mine("A method")
+    tokens = pd.read_parquet(out / "tables" / "tokens.parquet")
+    record = json.loads((out / "findings.json").read_text())["provenance"]["attribution"]
+    assert record["method"] == {"name": "absolute", "absolute": True}
+    ledger = [pd.read_parquet(path) for path in (tmp_path / "outputs" / "ledger").glob("*/*.parquet")]
+    rows = pd.concat(ledger)
+    assert set(rows["method"]) == {"absolute"} and all((values >= 0).all() for values in rows["gradient"])
+    out, told = mine("A method", "saliency.method=gradient", swap=True)
+    assert "samples to explain" in told  # not those of the other method
+    assert not tokens["density"].equals(pd.read_parquet(out / "tables" / "tokens.parquet")["density"])
 
 
 def test_a_control_joins_the_others(mine):

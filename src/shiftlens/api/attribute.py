@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from shiftlens.attribution import AttributionModule, Engine, Request
+from shiftlens.attribution.methods import Method, method_from_config
 from shiftlens.models.loading import LM
 from shiftlens.prompts.encode import encode, token_texts
 from shiftlens.prompts.schema import Prompt
@@ -47,6 +48,7 @@ def attribute(
     mode: str = "auto",
     target: str = "probability",
     include_response: bool = False,
+    method: str | Method = "gradient",
 ) -> Attribution:
     """Explain every token of a response by every token of its prompt, exactly.
 
@@ -59,6 +61,9 @@ def attribute(
             same.
         target: ``probability``, ``log_probability``, or ``logit_difference`` to the strongest other token.
         include_response: explain by earlier response tokens too.
+        method: How the weight of a prompt token is measured: ``gradient`` (gradient x embedding), ``ablation``
+            (the exact difference that setting one embedding to zero makes), or a
+            :class:`~shiftlens.attribution.methods.Method`.
 
     Returns:
         The raw importance with everything needed to read it.
@@ -70,15 +75,16 @@ def attribute(
     encoded = encode(Prompt("prompt", prompt, ((0, len(prompt)),)), lm.tokenizer, lm.template)
     given = None if response is None else tuple(lm.tokenizer(response, add_special_tokens=False)["input_ids"])
     request = Request(
-        "", encoded.input_ids, encoded.prompt_index, given, max_new_tokens, lm.stops, include_response
-    )
+        "", encoded.input_ids, encoded.prompt_index, given, max_new_tokens, lm.stops, include_response,
+        method_from_config(method),
+    )  # fmt: skip
     (row,) = AttributionModule(lm, engine=Engine(mode, target=target)).predict_step([request])
     return Attribution(
         importance=row.importance(target),
         prompt_tokens=list(encoded.tokens),
         response_tokens=token_texts(lm.tokenizer, row.response_ids.tolist()),
         probability=row.probability,
-        gradient=row.gradient,
+        gradient=row.values,
         input_ids=row.input_ids,
         prompt_index=row.prompt_index,
         response=row.response,

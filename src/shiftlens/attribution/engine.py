@@ -1,4 +1,7 @@
-"""The seam behind which attribution engines live: same numbers, different cost."""
+"""Chooses and runs an attribution engine.
+
+All engines return the same numbers and differ in time and memory.
+"""
 
 from __future__ import annotations
 
@@ -35,15 +38,16 @@ from shiftlens.attribution.plan.memory import (
 )
 from shiftlens.attribution.targets import TARGETS, Reading, check_places, stored
 from shiftlens.errors import ShiftLensError
+from shiftlens.support.marked import costs_only, numbers_of, numeric
 
 log = logging.getLogger(__name__)
 
 MODES = ("auto", "reverse", "forward", "mixed", "naive")
 _ENGINES: dict[str, Callable[..., Any]] = {"forward": forward, "reverse": reverse, "mixed": mixed, "naive": naive}
 _OTHERS = {"mixed": ("forward", "reverse"), "forward": ("reverse",), "reverse": ("forward",)}
-"""What is tried where a mode runs out of memory, or cannot take a model."""
+"""Fallback order when a mode runs out of memory or does not support the model."""
 _REFUSED: weakref.WeakKeyDictionary[PreTrainedModel, set[str]] = weakref.WeakKeyDictionary()
-"""Modes that were found not to take a model, where another one does."""
+"""Per model: modes that failed although another mode worked."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Engine:
         chunk: derivatives carried through the model at once; ``None`` is as many as the budget allows.
         target: what is differentiated, one of :data:`~shiftlens.attribution.targets.TARGETS`.
         memory_budget: share of free memory or bytes, see :func:`~shiftlens.attribution.plan.memory.parse_budget`.
-        costs: of this model on this machine.
+        costs: Measured cost of a token row, for this model on this machine.
 
     Raises:
         ValueError: the mode or target is unknown.
@@ -84,16 +88,25 @@ class Engine:
         (torch.Size([2, 2]), 'forward')
     """
 
-    mode: str = "auto"
-    chunk: int | None = None
-    target: str = "probability"
-    memory_budget: float | int = 0.5
-    costs: Costs = UNMEASURED
+    mode: str = costs_only("auto")
+    chunk: int | None = costs_only(None)
+    target: str = numeric("probability")
+    memory_budget: float | int = costs_only(0.5)
+    costs: Costs = costs_only(UNMEASURED)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"saliency.mode={self.mode}: expected one of {', '.join(MODES)}")
         stored(self.target)
+
+    def identity(self) -> dict[str, Any]:
+        """The settings on which the numbers depend, as plain values; part of the ledger key.
+
+        Example:
+            >>> Engine("reverse", chunk=2).identity()
+            {'target': 'log_probability'}
+        """
+        return {**numbers_of(self), "target": stored(self.target)}
 
     def explain(
         self, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
@@ -133,7 +146,7 @@ class Engine:
                 log.warning("%s mode cannot take this model (%s); taking %s", way, error, other)
                 refused.add(way)
             else:
-                if refused:  # what no other mode can take either says nothing about the first
+                if refused:  # if every mode fails, the fault is the input's: remember nothing
                     _REFUSED.setdefault(model, set()).update(refused)
                 return found
         raise AssertionError("the last way returns or raises")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,78 +13,12 @@ from transformers import PreTrainedModel
 from shiftlens.attribution.engine import Engine
 from shiftlens.attribution.generate import greedy
 from shiftlens.attribution.ledger import Row
-from shiftlens.attribution.methods.ablation import ablate
+from shiftlens.attribution.request import Request, batches, by_cost
 from shiftlens.errors import ShiftLensError
 from shiftlens.models.loading import LM
 
 BATCH_TOKENS = 4096
 """Prompt and response tokens generated together."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One sample to explain.
-
-    Args:
-        key: its key in the ledger.
-        input_ids: [total] the prompt as fed, template included.
-        prompt_index: [prompt] positions of the user's tokens; none if the response is only to be read.
-        response_ids: the response to explain, or ``None`` for the model's own.
-        max_new_tokens: longest response of its own.
-        stops: ids that end a response; the same throughout a run.
-        include_response: whether response tokens are sources too.
-        replaced_by: ``None`` explains by gradient x embedding; ``zero`` or ``mean`` by exact ablation, see
-            :func:`~shiftlens.attribution.methods.ablation.ablate`.
-    """
-
-    key: str
-    input_ids: tuple[int, ...]
-    prompt_index: tuple[int, ...]
-    response_ids: tuple[int, ...] | None
-    max_new_tokens: int
-    stops: tuple[int, ...]
-    include_response: bool = False
-    replaced_by: str | None = None
-
-
-def by_cost(requests: Sequence[Request]) -> list[Request]:
-    """The most expensive first: what does not fit fails early, and ranks of a parallel run end together.
-
-    Args:
-        requests: in any order; equal ones keep theirs.
-    """
-
-    def tokens(request: Request) -> tuple[int, int]:
-        response = request.max_new_tokens if request.response_ids is None else len(request.response_ids)
-        return -len(request.input_ids), -response
-
-    return sorted(requests, key=tokens)
-
-
-def batches(requests: Sequence[Request], batch_tokens: int) -> list[list[Request]]:
-    """Neighbours whose responses are generated together, padded to the longest, within a budget of tokens.
-
-    Args:
-        requests: sorted by length, so that padding is short; those with a given response are left out.
-        batch_tokens: most tokens of a batch, prompts and responses, padding included. One sample always fits.
-
-    Example:
-        >>> def some(n):
-        ...     return Request(str(n), tuple(range(n)), (), None, 10, ())
-        >>> [[r.key for r in batch] for batch in batches([some(9), some(8), some(2)], 40)]
-        [['9', '8'], ['2']]
-    """
-    found: list[list[Request]] = []
-    for request in requests:
-        if request.response_ids is not None:
-            continue
-        batch = found[-1] if found else []
-        longest = max(len(r.input_ids) + r.max_new_tokens for r in [*batch, request])
-        if batch and longest * (len(batch) + 1) <= batch_tokens:
-            batch.append(request)
-        else:
-            found.append([request])
-    return found
 
 
 class AttributionModule(LightningModule):
@@ -166,27 +99,24 @@ class AttributionModule(LightningModule):
         if request.include_response:
             # The last token enters no prediction; its row is zero.
             sources += range(len(request.input_ids), len(ids) - 1)
-        if request.replaced_by is not None:
-            found = ablate(self.model, ids, sources, len(response), request.replaced_by, self.engine)
-        else:
-            with torch.enable_grad():
-                found = self.engine.explain(self.model, ids, sources, len(response))
-        gradient, reading = found.gradient.to(torch.float32), found.reading
-        if not bool(torch.isfinite(gradient).all() and torch.isfinite(reading.log_probability).all()):
+        explained = request.method.explain(self.model, ids, sources, len(response), self.engine)
+        values, reading = explained.gradient.to(torch.float32), explained.reading
+        if not bool(torch.isfinite(values).all() and torch.isfinite(reading.log_probability).all()):
             raise ShiftLensError(
                 f"the attribution of the prompt {self.lm.tokenizer.decode(request.input_ids)!r} is not finite in "
                 f"{self.model.dtype}; use model.dtype=bfloat16 or float32"
             )
         if request.include_response and response:
-            gradient = torch.cat([gradient, gradient.new_zeros(1, len(response))])
+            values = torch.cat([values, values.new_zeros(1, len(response))])
         return Row(
             key=request.key,
             input_ids=np.asarray(ids, np.int32),
             prompt_index=np.asarray(request.prompt_index, np.int32),
-            gradient=gradient.numpy(),
+            values=values.numpy(),
             log_probability=reading.log_probability.to(torch.float32).numpy(),
             rank=reading.rank.to(torch.int32).numpy(),
             response=self.lm.tokenizer.decode(response, skip_special_tokens=True),
             finished=finished,
-            engine=found.mode,
+            engine=explained.mode,
+            method=request.method.name,
         )

@@ -118,6 +118,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
     """
     from shiftlens.analyses.density.controls import controls_from_config
     from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
+    from shiftlens.attribution.methods import method_from_config
     from shiftlens.run.prepare import RESPONSES, Options
     from shiftlens.scores.settings import Settings, level_problems
 
@@ -129,6 +130,10 @@ def options_from_config(config: dict[str, Any]) -> Any:
         problems.append(f"saliency.target={saliency['target']}: expected one of {', '.join(TARGETS)}")
     if not isinstance(saliency["include_response"], bool):
         problems.append(f"saliency.include_response={saliency['include_response']}: expected true or false")
+    try:
+        method = method_from_config(saliency["method"])
+    except ConfigError as error:
+        problems.append(str(error))
     try:
         budget = parse_budget(saliency["memory_budget"])
     except ValueError as error:
@@ -161,6 +166,7 @@ def options_from_config(config: dict[str, Any]) -> Any:
     return Options(
         settings=Settings(saliency["L"], saliency["b"], saliency["p"]),
         engine=Engine(saliency["mode"], saliency["chunk"], saliency["target"], budget),
+        method=method,
         batch_tokens=saliency["batch_tokens"],
         include_response=saliency["include_response"],
         check_precision=saliency["check_precision"],

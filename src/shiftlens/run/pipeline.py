@@ -14,6 +14,7 @@ from shiftlens.analyses.crossed.section import crossed_section
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.maps import saliency_maps
 from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row
+from shiftlens.attribution.role import Role, Rows, given, in_float32, reading
 from shiftlens.callbacks import RowView, View
 from shiftlens.models.identity import digest
 from shiftlens.models.pair import Pair
@@ -23,7 +24,7 @@ from shiftlens.prompts.readers import PromptSet
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
-from shiftlens.run.prepare import Options, Role, Rows, given, in_float32, prepare, reading
+from shiftlens.run.prepare import Options, prepare
 from shiftlens.run.runner import Runner, is_main_rank
 from shiftlens.scores.precision import REDUCED, agreement
 from shiftlens.scores.samples import Measured, measure, samples_table
@@ -114,6 +115,7 @@ def run(
             },
             settings={**vars(options.settings), "picture_b": options.map_b},
             attribution={
+                "method": {"name": options.method.name, **options.method.identity()},
                 "target": options.engine.target,
                 "mode": options.engine.mode,
                 "include_response": options.include_response,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from shiftlens.analyses.density.controls import ControlTest
-from shiftlens.attribution import Engine, Request, Row, row_key, stored
+from shiftlens.attribution import Engine, Request
+from shiftlens.attribution.methods import Method
+from shiftlens.attribution.role import Role, keyed
 from shiftlens.errors import ConfigError, Problem, PromptError, SourceError
-from shiftlens.models.identity import Identity
 from shiftlens.models.loading import load_tokenizer, shared_template
-from shiftlens.models.pair import Layers, Pair, RoleSpec, find_pair, identify
+from shiftlens.models.pair import Layers, Pair, find_pair, identify
 from shiftlens.models.roles import ROLES
 from shiftlens.models.stops import stop_ids
 from shiftlens.prompts.encode import Encoded, EncodeError, encode
@@ -24,8 +24,6 @@ from shiftlens.scores.settings import Settings
 RESPONSES = ("own", "base", "tuned", "given", "both")
 """Whose responses are explained: each model its own; both models those of one; those given with the prompts; or
 each model its own and the other's. Under ``own`` a prompt that brings a response keeps it."""
-Rows = Mapping[str, Mapping[str, Row]]
-"""Role -> key -> row, as far as they are known."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Options:
     Args:
         settings: L, b and p.
         engine: how responses are explained.
+        method: the method of attribution.
         batch_tokens: prompt and response tokens generated together.
         include_response: whether earlier response tokens are sources too.
         check_precision: samples also explained in float32 where the precision is reduced.
@@ -52,6 +51,7 @@ class Options:
 
     settings: Settings
     engine: Engine
+    method: Method
     batch_tokens: int
     include_response: bool
     check_precision: int
@@ -65,33 +65,6 @@ class Options:
     map_b: int
     maps: int
     controls: Mapping[str, ControlTest] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Role:
-    """One role made ready: everything but its weights in memory.
-
-    Args:
-        spec: how it is loaded.
-        layers: its folders.
-        identity: who it is, by content.
-        tokenizer: its tokenizer.
-        template: how prompts are wrapped.
-        context: most tokens that the model reads; ``None`` if not known.
-        target: what is explained.
-        encoded: the prompts, in the order of the other role.
-        requests: each prompt with the role's own response, or the one that it brings.
-    """
-
-    spec: RoleSpec
-    layers: Layers
-    identity: Identity
-    tokenizer: PreTrainedTokenizerBase
-    template: str
-    context: int | None
-    target: str
-    encoded: tuple[Encoded, ...]
-    requests: tuple[Request, ...]
 
 
 def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str, Role], tuple[Problem, ...]]:
@@ -133,7 +106,7 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
         identity = identify(spec, layers, pair.cache)
         stops = tuple(sorted({i for text in ends if (i := _single_id(text, tokenizers[name])) is not None}))
         role = Role(
-            spec, layers, identity, tokenizers[name], template, contexts[name], options.engine.target,
+            spec, layers, identity, tokenizers[name], template, contexts[name], options.engine,
             tuple(encoded[name]), (),
         )  # fmt: skip
         roles[name] = replace(role, requests=tuple(_request(e, role, stops, options) for e in role.encoded))
@@ -178,71 +151,6 @@ def _request(encoded: Encoded, role: Role, stops: tuple[int, ...], options: Opti
         options.max_new_tokens,
         stops,
         options.include_response,
+        options.method,
     )
     return keyed(request, role)
-
-
-def given(request: Request, reader: Role, row: Row, writer: Role) -> Request:
-    """The request to explain, with one role, the response that a row of the same or another role has.
-
-    The response goes over token by token where its ids mean the same to both tokenizers; otherwise its text is
-    tokenized anew for the reader, and cut where the reader's context ends.
-
-    Args:
-        request: the reader's request of the same prompt.
-        reader: who explains.
-        row: the row with the response.
-        writer: whose row it is.
-    """
-    ids = row.response_ids.tolist()
-    if reader.tokenizer.convert_ids_to_tokens(ids) != writer.tokenizer.convert_ids_to_tokens(ids):
-        room = None if reader.context is None else max(reader.context - len(request.input_ids), 0)
-        ids = reader.tokenizer(row.response, add_special_tokens=False)["input_ids"][:room]
-    return keyed(replace(request, response_ids=tuple(ids)), reader)
-
-
-def reading(roles: Mapping[str, Role], rows: Rows, reader: str, writer: str) -> list[Request]:
-    """Requests to explain, with one role, the responses of a role, in the order of the prompts.
-
-    Args:
-        roles: both roles.
-        rows: what is known.
-        reader: who explains.
-        writer: whose responses; for the reader's own ones they need not be known.
-
-    Returns:
-        One request for each prompt; none while another's responses are not known.
-    """
-    own = roles[reader].requests
-    if reader == writer:
-        return list(own)
-    written = [rows[writer].get(request.key) for request in roles[writer].requests]
-    pairs = [(request, row) for request, row in zip(own, written, strict=True) if row is not None]
-    if len(pairs) < len(own):
-        return []
-    return [given(request, roles[reader], row, roles[writer]) for request, row in pairs]
-
-
-def in_float32(role: Role) -> Role:
-    """The same role, loaded in float32."""
-    spec = replace(role.spec, dtype="float32")
-    return replace(role, spec=spec, identity=replace(role.identity, dtype="float32"))
-
-
-def keyed(request: Request, role: Role) -> Request:
-    """A request with the key that its content and the model give it.
-
-    Args:
-        request: with any key.
-        role: who explains it.
-    """
-    own: Any = {"greedy": request.max_new_tokens, "stops": list(request.stops)}
-    settings: dict[str, Any] = {"target": stored(role.target)}
-    if request.include_response:
-        settings["include_response"] = True
-    if request.replaced_by is not None:
-        settings["ablation"] = request.replaced_by
-    response = own if request.response_ids is None else list(request.response_ids)
-    return replace(
-        request, key=row_key(role.identity, request.input_ids, request.prompt_index, response, settings)
-    )

@@ -19,12 +19,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from shiftlens.attribution import AttributionModule, Costs, Engine, Ledger, Request, Row, calibrated
+from shiftlens.attribution.role import Role
 from shiftlens.callbacks import LedgerWriter, View
 from shiftlens.errors import ConfigError
 from shiftlens.models.identity import digest
 from shiftlens.models.loading import LM, load_lm
 from shiftlens.models.quiet import quiet_libraries
-from shiftlens.run.prepare import Role
 from shiftlens.sweep import may_start_ranks
 
 
@@ -75,9 +75,9 @@ class Runner:
         self.console.print(f"[bold]{name}[/]: all {len(by_key)} samples are in the ledger; no model work")
         return _whole(name, ledger, by_key)
 
-    def _wanting(self, ledger: Ledger, role: Role, keys: Iterable[str]) -> bool:
+    def _wanting(self, ledger: Ledger, role: Role, requests: Mapping[str, Request]) -> bool:
         unseen = any(isinstance(view, View) and view.missing(role.identity) for view in self.callbacks)
-        return unseen or bool(ledger.missing(keys))
+        return unseen or bool(ledger.missing(requests))
 
     @contextmanager
     def _turn(self, name: str, ledger: Ledger, keys: Iterable[str], trainer: Trainer) -> Iterator[None]:
@@ -186,11 +186,10 @@ class Runner:
         return costs
 
 
-def _whole(name: str, ledger: Ledger, keys: Iterable[str]) -> dict[str, Row]:
-    """The rows of all keys."""
-    keys = list(keys)
-    rows = ledger.read(keys)
-    lost = [key for key in keys if key not in rows]
+def _whole(name: str, ledger: Ledger, requests: Mapping[str, Request]) -> dict[str, Row]:
+    """The rows of all requests, by key."""
+    rows = ledger.read(requests)
+    lost = [key for key in requests if key not in rows]
     if lost:
         raise RuntimeError(f"{name}: {len(lost)} samples did not reach the ledger in {ledger.folder}")
     return rows

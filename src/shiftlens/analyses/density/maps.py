@@ -97,7 +97,7 @@ def saliency_maps(
                     prompt_tokens=[*m.encoded.tokens, *responded[: len(m.density) - len(m.encoded.tokens)]],
                     response_tokens=responded,
                     regions=m.regions,
-                    score=score(m.row.gradient, settings.L, settings.b),
+                    score=score(m.row.values, settings.L, settings.b),
                     density=m.density,
                     instruction_score=float(row["instruction_score"]),
                     response=m.row.response,

@@ -47,7 +47,7 @@ def measure_imported(sample: Sample, settings: Settings) -> Measured:
         key="",
         input_ids=np.zeros(n + m, int),
         prompt_index=np.arange(n),
-        gradient=S.astype(float),
+        values=S.astype(float),
         log_probability=np.full(m, np.nan),
         rank=np.zeros(m, int),
         response=pieces_text(sample.response_pieces),

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from shiftlens.attribution import AttributionModule, Engine, Request, Row
-from shiftlens.attribution.explain_module import batches, by_cost
 from shiftlens.attribution.generate import greedy
+from shiftlens.attribution.request import batches, by_cost
 from shiftlens.errors import Problem, PromptError
 from shiftlens.models.loading import LM
 from shiftlens.prompts.encode import Encoded, EncodeError, encode
@@ -131,7 +131,7 @@ def kept(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     Args:
         measured: the responses with their scores.
     """
-    names = ("input_ids", "gradient", "log_probability", "rank")
+    names = ("input_ids", "values", "log_probability", "rank")
     tensors = [{name: torch.from_numpy(getattr(m.row, name)) for name in names} for m in measured]
     plain = [{"key": m.row.key, "response": m.row.response, "engine": m.row.engine} for m in measured]
     return [a | b for a, b in zip(plain, tensors, strict=True)]

@@ -1,14 +1,15 @@
-"""The exact counterpart of gradient x embedding: what a response loses if a prompt token's embedding is replaced.
+"""Exact removal: what a response loses if the embedding of a prompt token is replaced.
 
-Gradient x embedding is the first-order estimate of this difference (paper, section 3.1). Each prompt token
-costs an ordinary forward pass over the whole text, so it is taken on a sample of prompts, to see how far the
-estimate can be trusted.
+Gradient x embedding is the first-order estimate of this difference (paper, section 3.1). Each prompt token costs
+one forward pass over the whole text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -16,12 +17,51 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.engine import Engine, Explained
+from shiftlens.attribution.methods.method import Method
 from shiftlens.attribution.plan.memory import MOST, Need, budget_bytes, halving
 from shiftlens.attribution.targets import Reading, at_logits, stored
+from shiftlens.errors import ConfigError
 from shiftlens.hooks import HeadTap
+from shiftlens.support.marked import numeric
 
 REPLACEMENTS = ("zero", "mean")
 """What takes the place of an embedding: nothing, or the mean over the vocabulary's input embeddings."""
+
+
+@dataclass(frozen=True)
+class Ablation(Method):
+    """Exact difference that replacing one embedding at a time makes, see :func:`ablate`.
+
+    Args:
+        replaced_by: What takes the place of the embedding, one of :data:`REPLACEMENTS`.
+
+    Raises:
+        ConfigError: The replacement is unknown.
+    """
+
+    name = "ablation"
+    words = "exact removal"
+    replaced_by: str = numeric("zero")
+
+    def __post_init__(self) -> None:
+        if self.replaced_by not in REPLACEMENTS:
+            known = ", ".join(REPLACEMENTS)
+            raise ConfigError(f"saliency.method.replaced_by={self.replaced_by}: expected one of {known}")
+
+    def identity(self) -> dict[str, Any]:
+        """The replacement."""
+        return {"ablation": self.replaced_by}
+
+    def explain(
+        self,
+        model: PreTrainedModel,
+        input_ids: Sequence[int],
+        sources: Sequence[int],
+        response: int,
+        engine: Engine,
+    ) -> Explained:
+        """Replace each source's embedding in turn, see :func:`ablate`."""
+        return ablate(model, input_ids, sources, response, self.replaced_by, engine)
 
 
 def ablate(

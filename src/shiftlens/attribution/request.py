@@ -1,0 +1,73 @@
+"""One sample to explain, and the order and batches in which samples are explained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from shiftlens.attribution.methods import Gradient, Method
+
+
+@dataclass(frozen=True)
+class Request:
+    """One sample to explain.
+
+    Args:
+        key: its key in the ledger.
+        input_ids: [total] the prompt as fed, template included.
+        prompt_index: [prompt] positions of the user's tokens; none if the response is only to be read.
+        response_ids: the response to explain, or ``None`` for the model's own.
+        max_new_tokens: longest response of its own.
+        stops: ids that end a response; the same throughout a run.
+        include_response: whether response tokens are sources too.
+        method: How it is explained.
+    """
+
+    key: str
+    input_ids: tuple[int, ...]
+    prompt_index: tuple[int, ...]
+    response_ids: tuple[int, ...] | None
+    max_new_tokens: int
+    stops: tuple[int, ...]
+    include_response: bool = False
+    method: Method = field(default_factory=Gradient)
+
+
+def by_cost(requests: Sequence[Request]) -> list[Request]:
+    """The most expensive first: what does not fit fails early, and ranks of a parallel run end together.
+
+    Args:
+        requests: in any order; equal ones keep theirs.
+    """
+
+    def tokens(request: Request) -> tuple[int, int]:
+        response = request.max_new_tokens if request.response_ids is None else len(request.response_ids)
+        return -len(request.input_ids), -response
+
+    return sorted(requests, key=tokens)
+
+
+def batches(requests: Sequence[Request], batch_tokens: int) -> list[list[Request]]:
+    """Neighbours whose responses are generated together, padded to the longest, within a budget of tokens.
+
+    Args:
+        requests: sorted by length, so that padding is short; those with a given response are left out.
+        batch_tokens: most tokens of a batch, prompts and responses, padding included. One sample always fits.
+
+    Example:
+        >>> def some(n):
+        ...     return Request(str(n), tuple(range(n)), (), None, 10, ())
+        >>> [[r.key for r in batch] for batch in batches([some(9), some(8), some(2)], 40)]
+        [['9', '8'], ['2']]
+    """
+    found: list[list[Request]] = []
+    for request in requests:
+        if request.response_ids is not None:
+            continue
+        batch = found[-1] if found else []
+        longest = max(len(r.input_ids) + r.max_new_tokens for r in [*batch, request])
+        if batch and longest * (len(batch) + 1) <= batch_tokens:
+            batch.append(request)
+        else:
+            found.append([request])
+    return found

@@ -1,0 +1,99 @@
+"""Everything that changes numbers is in the ledger key, and today's rows keep their keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import pytest
+
+from shiftlens.attribution import Engine, Request
+from shiftlens.attribution.methods import METHODS, Ablation, Gradient, Method, method_from_config
+from shiftlens.attribution.role import Role, keyed
+from shiftlens.errors import ConfigError
+from shiftlens.models import Identity
+from shiftlens.support.marked import costs_only, numbers_of, numeric
+
+ASKED = Request("", (1, 2, 3), (1, 2), None, 8, (2,))
+
+
+def key(request: Request = ASKED, engine: Engine | None = None) -> str:
+    role = object.__new__(Role)  # of a role, only these two count
+    object.__setattr__(role, "identity", Identity("m", "f00", "", "float32"))
+    object.__setattr__(role, "engine", engine or Engine())
+    return keyed(request, role).key
+
+
+def test_keys_of_rows_that_exist_stay_valid():
+    """Keys as version 0.1.0 made them."""
+    given = replace(ASKED, response_ids=(7, 8))
+    assert key() == "c08fae18184d38e6366caaee0cb4262f"
+    assert key(given) == "a618ee588ed64065669c24c376a9e386"
+    assert key(replace(given, include_response=True)) == "ef8c99393453e568827099e06a671ee6"
+    assert key(replace(given, method=Ablation("zero"))) == "f2da2792b934f178855555b125cc7044"
+    assert key(replace(given, method=Ablation("mean"))) == "6e3021e66ea212fa9d7d79c79d3b9ae6"
+    assert key(given, Engine(target="logit_difference")) == "e2a4da7f6baf25cee21fd9f873dc823a"
+    assert key(given, Engine("reverse", 4, "log_probability")) == "a618ee588ed64065669c24c376a9e386"
+
+
+CHANGED = {
+    "input_ids": (1, 2, 4), "prompt_index": (1,), "response_ids": (5,), "max_new_tokens": 9, "stops": (3,),
+    "include_response": True, "method": Ablation(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Request) if field.name != "key"])
+def test_every_field_of_a_request_is_in_the_key(name):
+    assert name in CHANGED, f"does the new field {name} of Request change numbers? Then it goes into keyed()"
+    assert key(replace(ASKED, **{name: CHANGED[name]})) != key()
+
+
+def test_every_field_of_an_engine_says_whether_numbers_depend_on_it():
+    assert numbers_of(Engine()) == {"target": "probability"}
+
+    @dataclass(frozen=True)
+    class Rounded(Engine):
+        digits: int = numeric(7)
+
+        def identity(self):
+            return {**super().identity(), "digits": self.digits}
+
+    @dataclass(frozen=True)
+    class Careless(Engine):
+        digits: int = 7
+
+    assert key(engine=Rounded()) != key(engine=Rounded(digits=3)) != key()
+    with pytest.raises(TypeError, match="Careless: digits: say by numeric"):
+        key(engine=Careless())
+
+
+def test_settings_of_a_method_are_in_the_key():
+    @dataclass(frozen=True)
+    class Steps(Method):
+        name = "steps"
+        words = "steps"
+        count: int = numeric(8)
+        chunk: int = costs_only(1)
+
+        def explain(self, *_):
+            raise NotImplementedError
+
+    keys = [key(replace(ASKED, method=method)) for method in (Gradient(), Steps(), Steps(9), Steps(chunk=2))]
+    assert len(set(keys)) == 3 and keys[1] == keys[3]
+
+
+def test_methods_from_configuration():
+    assert {name: method_from_config(name).name for name in METHODS} == {name: name for name in METHODS}
+    mean = method_from_config({"_target_": "shiftlens.attribution.methods.Ablation", "replaced_by": "mean"})
+    assert mean == Ablation("mean")
+    assert method_from_config(mean) is mean
+    for value, message in (
+        ("lime", "saliency.method=lime: expected one of gradient, ablation, or a node with _target_"),
+        (3, "saliency.method=3: expected one of"),
+        ({"_target_": "collections.Counter"}, "expected a Method, got Counter"),
+        (
+            {"_target_": "shiftlens.attribution.methods.Ablation", "replaced_by": "noise"},
+            "expected one of zero, mean",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            method_from_config(value)
