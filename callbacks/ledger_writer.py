@@ -8,7 +8,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from shiftlens.attribution.ledger import Ledger, Row
+from shiftlens.attribution.ledger import Ledger
+from shiftlens.attribution.row import Row
 
 
 class LedgerWriter(Callback):

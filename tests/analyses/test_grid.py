@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from shiftlens.analyses.density.grid import all_settings, grid, token_histograms
-from shiftlens.attribution.ledger import Row
+from shiftlens.attribution.row import Row
 from shiftlens.errors import ConfigError
 from shiftlens.prompts.encode import Encoded
 from shiftlens.prompts.schema import Prompt

@@ -12,8 +12,8 @@ import pytest
 from helpers.ledger_rows import MODEL, row
 
 from shiftlens.attribution import Ledger, Request
-from shiftlens.attribution.ledger import answers
 from shiftlens.attribution.methods import Ablation
+from shiftlens.attribution.row import answers
 
 ROWS = [row(f"key-{n}", 3 + n % 3, 4 + n % 5) for n in range(6)]
 KEYS = [r.key for r in ROWS]

@@ -15,8 +15,8 @@ from shiftlens.prompts.schema import Prompt
 from shiftlens.prompts.verifiable import CHECKS, KINDS, build, check_problems, followed
 from shiftlens.prompts.verifiable.kind import Draw
 from shiftlens.prompts.verifiable.material import Material, Person
-from shiftlens.prompts.verifiable.material_for_test import MATERIAL as FOR_TEST
-from shiftlens.prompts.verifiable.material_for_train import MATERIAL as FOR_TRAIN
+from shiftlens.prompts.verifiable.material_test_half import MATERIAL as FOR_TEST
+from shiftlens.prompts.verifiable.material_train_half import MATERIAL as FOR_TRAIN
 from shiftlens.prompts.verifiable.pieces import assemble, pieces_of
 
 TEST, TRAIN = build("test"), build("train")

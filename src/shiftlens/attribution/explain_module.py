@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 
 from shiftlens.attribution.engine import Engine
 from shiftlens.attribution.generate import greedy
-from shiftlens.attribution.ledger import Row
 from shiftlens.attribution.request import Request, batches, by_cost
+from shiftlens.attribution.row import Row
 from shiftlens.errors import ShiftLensError
 from shiftlens.models.loading import LM
 

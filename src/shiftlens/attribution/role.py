@@ -9,8 +9,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from shiftlens.attribution.engine import Engine
-from shiftlens.attribution.ledger import Row, row_key
 from shiftlens.attribution.request import Request
+from shiftlens.attribution.row import Row, row_key
 from shiftlens.models.identity import Identity
 from shiftlens.models.pair import Layers, RoleSpec
 from shiftlens.prompts.encode import Encoded

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shiftlens.attribution.ledger import Row
+from shiftlens.attribution.row import Row
 from shiftlens.scores import score
 
 REDUCED = ("bfloat16", "float16", "tf32")

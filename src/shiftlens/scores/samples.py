@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, UInt8
 
-from shiftlens.attribution.ledger import Row
+from shiftlens.attribution.row import Row
 from shiftlens.prompts.encode import Encoded
 from shiftlens.prompts.verifiable import followed
 from shiftlens.scores import density, instruction_score, position_profile, region_mean, score

@@ -17,8 +17,8 @@ from shiftlens.prompts.verifiable.copying import COPYING
 from shiftlens.prompts.verifiable.kind import Draw, Kind
 from shiftlens.prompts.verifiable.lists import LISTS
 from shiftlens.prompts.verifiable.material import Material
-from shiftlens.prompts.verifiable.material_for_test import MATERIAL as _FOR_TEST
-from shiftlens.prompts.verifiable.material_for_train import MATERIAL as _FOR_TRAIN
+from shiftlens.prompts.verifiable.material_test_half import MATERIAL as _FOR_TEST
+from shiftlens.prompts.verifiable.material_train_half import MATERIAL as _FOR_TRAIN
 from shiftlens.prompts.verifiable.pieces import assemble, pieces_of
 from shiftlens.prompts.verifiable.reading import READING
 from shiftlens.prompts.verifiable.writing import WRITING

@@ -1,0 +1,181 @@
+"""Defines a row of the ledger: the attribution of one sample, its key, and its form in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from shiftlens.attribution.request import Request
+from shiftlens.models.identity import Identity, digest
+
+ATTRIBUTION_VERSION = 2
+"""Raised whenever the numbers an attribution gives could change; old rows are then misses."""
+
+SCHEMA = pa.schema(
+    [
+        ("key", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("prompt_index", pa.list_(pa.int32())),
+        ("gradient", pa.list_(pa.float32())),
+        ("log_probability", pa.list_(pa.float32())),
+        ("rank", pa.list_(pa.int32())),
+        ("response", pa.string()),
+        ("finished", pa.bool_()),
+        ("engine", pa.string()),
+        ("method", pa.string()),
+        ("unit", pa.string()),
+    ]
+)
+"""Columns of a shard."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The raw attribution of one sample. N prompt tokens, M response tokens.
+
+    Args:
+        key: content key, see :func:`row_key`.
+        input_ids: [total] exact ids fed, template included; the last M are the response.
+        prompt_index: [N] positions of the user's prompt tokens in ``input_ids``.
+        values: [N, M] Attribution of each source to each response token, by ``method``. For the target probability
+            it is importance divided by p(y_m), which does not underflow (for the gradient, that of log p); for
+            other targets of :mod:`shiftlens.attribution.targets` the importance itself. [N + M, M] where response
+            tokens are sources too.
+        log_probability: [M] log p(y_m), nats.
+        rank: [M] place of y_m among all tokens by probability; 1 is the model's first choice (in half
+            precision generation can round to another).
+        response: the response as text.
+        finished: whether the model ended the response itself.
+        engine: Mode of the engine that explained it.
+        method: Name of the method of attribution.
+        unit: What one source is: ``token``.
+    """
+
+    key: str
+    input_ids: Int[np.ndarray, " total"]
+    prompt_index: Int[np.ndarray, " prompt"]
+    values: Float[np.ndarray, "sources response"]
+    log_probability: Float[np.ndarray, " response"]
+    rank: Int[np.ndarray, " response"]
+    response: str
+    finished: bool
+    engine: str
+    method: str = "gradient"
+    unit: str = "token"
+
+    @property
+    def probability(self) -> Float[np.ndarray, " response"]:
+        """[M] p(y_m)."""
+        return np.exp(self.log_probability)
+
+    def importance(self, target: str = "probability") -> Float[np.ndarray, "sources response"]:
+        """Raw importance I, float32 (paper, section 3.1), in the shape of ``values``.
+
+        Args:
+            target: what was asked for; with ``probability`` the stored values are multiplied by p.
+        """
+        return self.values * self.probability if target == "probability" else self.values
+
+    @property
+    def response_ids(self) -> Int[np.ndarray, " response"]:
+        """[M] ids of the response."""
+        return self.input_ids[len(self.input_ids) - len(self.log_probability) :]
+
+
+def row_key(
+    identity: Identity,
+    input_ids: Sequence[int],
+    prompt_index: Sequence[int],
+    response: Any,
+    settings: dict[str, Any],
+) -> str:
+    """The content key of a sample: everything its numbers depend on.
+
+    Args:
+        identity: the model.
+        input_ids: [prompt total] ids fed before the response.
+        prompt_index: positions of the user's tokens.
+        response: given response ids, or how one is generated.
+        settings: attribution settings that change numbers.
+
+    Example:
+        >>> model = Identity("m", "f00", "", "float32")
+        >>> a = row_key(model, [1, 2], [1], {"max_new_tokens": 5}, {})
+        >>> a == row_key(model, [1, 2], [1], {"max_new_tokens": 6}, {})
+        False
+    """
+    ids = {"fed": list(input_ids), "prompt": list(prompt_index), "response": response}
+    return digest({"model": identity.hash, **ids, "settings": settings, "version": ATTRIBUTION_VERSION})
+
+
+def answers(row: Row, request: Request) -> bool:
+    """Whether a row answers a request: ids fed, given response, positions, shape, method.
+
+    Args:
+        row: Row with the request's key.
+        request: Request that was made.
+    """
+    fed, response = row.input_ids.tolist(), row.response_ids.tolist()
+    sources = len(request.prompt_index) + (len(response) if request.include_response else 0)
+    return (
+        fed[: len(fed) - len(response)] == list(request.input_ids)
+        and row.prompt_index.tolist() == list(request.prompt_index)
+        and (request.response_ids is None or response == list(request.response_ids))
+        and (request.response_ids is not None or len(response) <= request.max_new_tokens)
+        and row.values.shape == (sources, len(response))
+        and row.method == request.method.name
+    )
+
+
+def to_record(row: Row) -> dict[str, Any]:
+    """The values of a row by column."""
+    # The column of the values keeps its first name, so that old and new shards are read alike.
+    values = {name: value for name, value in vars(row).items() if name != "values"}
+    return {**values, "gradient": np.ascontiguousarray(row.values, np.float32).ravel()}
+
+
+def from_record(record: dict[str, Any]) -> Row | None:
+    """The row of a record; ``None`` where its arrays do not fit each other or are not finite."""
+    lists = [record.get(name) for name in ("input_ids", "prompt_index", "gradient", "log_probability", "rank")]
+    texts = [record.get(name) for name in ("key", "response", "engine")]
+    whole = (
+        all(isinstance(text, str) for text in texts)
+        and all(numbers is not None and None not in numbers for numbers in lists)
+        and isinstance(record.get("finished"), bool)
+    )
+    if not whole:
+        return None
+    prompt_index = np.asarray(record["prompt_index"], np.int32)
+    log_probability = np.asarray(record["log_probability"], np.float32)
+    flat, rank = np.asarray(record["gradient"], np.float32), np.asarray(record["rank"], np.int32)
+    response = len(log_probability)
+    # An empty response has no values from which the number of sources could be read.
+    sources = len(flat) // response if response else len(prompt_index)
+    sound = (
+        len(flat) == sources * response
+        and len(rank) == response
+        and len(record["input_ids"]) >= response
+        and bool(np.isfinite(flat).all() and np.isfinite(log_probability).all())
+    )
+    if not sound:
+        return None
+    # Rows of earlier versions name no method: those of ablation name it as their engine.
+    usual = "ablation" if record["engine"] == "ablation" else "gradient"
+    return Row(
+        key=record["key"],
+        input_ids=np.asarray(record["input_ids"], np.int32),
+        prompt_index=prompt_index,
+        values=flat.reshape(sources, response),
+        log_probability=log_probability,
+        rank=rank,
+        response=record["response"],
+        finished=record["finished"],
+        engine=record["engine"],
+        method=record.get("method") or usual,
+        unit=record.get("unit") or "token",
+    )
