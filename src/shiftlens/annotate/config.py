@@ -1,4 +1,4 @@
-"""From the ``annotator`` group of the configuration to an annotator."""
+"""Builds the annotator that the ``annotator`` group of the configuration describes."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def annotator_from_config(
     parts_of_speech: Callable[[str], Collection[str]],
     cache: str | Path,
 ) -> Annotator:
-    """Make the annotator that the configuration asks for.
+    """Build the annotator that the configuration describes.
 
     Args:
-        config: keys of one of ``conf/annotator/*.yaml``; ``name`` says which.
-        words: the vocabulary from which concepts take their words.
-        vectors: [words, dim] static word vectors; a row of NaN is a word without one.
-        parts_of_speech: universal part-of-speech tags that a word can have.
-        cache: folder of caches; answers of language models go to ``annotations`` in it.
+        config: Keys of one of ``conf/annotator/*.yaml``; ``name`` selects the annotator.
+        words: Vocabulary that contains the words of the concepts.
+        vectors: [words, dim] static word vectors; the row of a word without a vector is NaN.
+        parts_of_speech: Function from a word to the universal part-of-speech tags that it can have.
+        cache: Folder of caches; answers of language models are stored in its folder ``annotations``.
 
     Raises:
-        ConfigError: lists everything that is wrong.
+        ConfigError: If the configuration is invalid; the message lists all faults.
 
     Example:
         >>> annotator_from_config({"name": "oracle"}, [], np.zeros((0, 2)), lambda word: set(), ".")
@@ -65,7 +65,7 @@ def annotator_from_config(
         return LexicalAnnotator(words, vectors, parts_of_speech, **values)
     if name == "openai":
         return OpenAIAnnotator(Endpoint(**values), answers)
-    # Here, because the interface lies above this module and may come to import it.
+    # Imported here because shiftlens.api is built on this package; at the top it could become a circular import.
     from shiftlens.api import load
 
     settings = {key: values[key] for key in ("dtype", "device_map") if key in values}
