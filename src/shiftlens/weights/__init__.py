@@ -1,4 +1,4 @@
-"""The two views of the weights: feed-forward layers as concepts, attention heads as word pairs."""
+"""Analyses weights in two ways: feed-forward layers as concepts, attention heads as word pairs."""
 
 from shiftlens.weights.concepts import LayerConcepts, closest_words, layer_concepts
 from shiftlens.weights.pairs import Lexicon, layer_knowledge, lexicon, verb_counts
