@@ -1,4 +1,4 @@
-"""Annotation of concepts: what their words have in common, by rule or by a language model."""
+"""Describes what the words of a concept have in common, by rule or with a language model."""
 
 from shiftlens.annotate.annotation import (
     CANNOT_TELL,

@@ -1,4 +1,4 @@
-"""What is annotated, what an annotation says, and what every annotator must do (METHOD, concepts)."""
+"""Defines concepts, annotations, and the interface of annotators."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ LEVELS = ("phonology", "morphology", "syntax", "semantics")
 """Linguistic levels, from sound to meaning (paper, section 4.2)."""
 
 TASKS = ("writing", "math", "coding", "translation", "none")
-"""What a concept could serve, by the paper's list; ``none`` is a concept that can be told but serves none."""
+"""Tasks that a concept can serve (the paper's list); ``none``: a described concept that serves no task."""
 
 
 @dataclass(frozen=True)
 class Concept:
-    """One concept: the words whose output embeddings lie closest to a principal component.
+    """One concept: the words whose output embeddings are closest to a principal component.
 
     Args:
-        words: the words, closest first; the paper shows 30 of 50.
+        words: Words of the concept, closest first; the paper shows 30 of 50.
     """
 
     words: tuple[str, ...]
@@ -28,15 +28,16 @@ class Concept:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What an annotator says of a concept; ``None`` is "cannot tell".
+    """Result of annotating a concept; a description of ``None`` means "cannot tell".
 
     Args:
-        description: one line.
-        level: one of :data:`LEVELS`.
-        task: one of :data:`TASKS`; ``None`` where there is no description.
-        p: chance of such a list among random ones, corrected for everything tried; ``None`` if not a test.
-        words: the words that the description rests on, where known.
-        note: why there is no description, where that is not the annotator's own judgement.
+        description: Description in one line.
+        level: Linguistic level, one of :data:`LEVELS`; ``None`` if there is no description.
+        task: Task, one of :data:`TASKS`; ``None`` if there is no description.
+        p: Probability that a random list is as extreme, corrected for everything tried; ``None`` if the annotator
+            computes no test.
+        words: Words that the description is based on, if known.
+        note: Reason for a missing description, if the cause is a failure and not the annotator's own judgement.
 
     Example:
         >>> Annotation("words ending in -ing", "morphology", "none").told
@@ -54,30 +55,31 @@ class Annotation:
 
     @property
     def told(self) -> bool:
-        """Whether the concept could be described."""
+        """Whether the concept has a description."""
         return self.description is not None
 
 
 CANNOT_TELL = Annotation(None, None, None)
+"""Annotation of a concept that could not be described."""
 
 
 @runtime_checkable
 class Annotator(Protocol):
-    """Anything that says what concepts are about."""
+    """Interface of annotators: anything with a name that describes concepts."""
 
     name: str
 
     def annotate(self, concepts: Sequence[Concept]) -> list[Annotation]:
-        """One annotation per concept, in order."""
+        """Return one annotation per concept, in the same order."""
         ...
 
 
 class AnnotationStoppedError(ShiftLensError):
-    """Annotation ended early: a budget was spent or a service failed.
+    """Raised when annotation ends early because a budget is spent or a service fails.
 
     Args:
-        reason: what ended it and how to go on.
-        done: position in the list asked for -> its annotation, for all that were finished.
+        reason: Why annotation ended, and how to continue.
+        done: Index in the list of concepts -> annotation, for every finished concept.
     """
 
     def __init__(self, reason: str, done: Mapping[int, Annotation]) -> None:

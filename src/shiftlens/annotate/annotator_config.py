@@ -1,4 +1,4 @@
-"""From the ``annotator`` group of the configuration to an annotator."""
+"""Builds the annotator that the ``annotator`` group of the configuration describes."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ def annotator_from_config(
     parts_of_speech: Callable[[str], Collection[str]],
     cache: str | Path,
 ) -> Annotator:
-    """Make the annotator that the configuration asks for.
+    """Build the annotator that the configuration describes.
 
     Args:
-        config: keys of one of ``conf/annotator/*.yaml``; ``name`` says which, or is a node with ``_target_``
-            that makes an :class:`~shiftlens.annotate.annotation.Annotator`.
-        words: the vocabulary from which concepts take their words.
-        vectors: [words, dim] static word vectors; a row of NaN is a word without one.
-        parts_of_speech: universal part-of-speech tags that a word can have.
-        cache: folder of caches; answers of language models go to ``annotations`` in it.
+        config: Keys of one of ``conf/annotator/*.yaml``; ``name`` selects the annotator, or is a node with
+            ``_target_`` that makes an :class:`~shiftlens.annotate.annotation.Annotator`.
+        words: Vocabulary that contains the words of the concepts.
+        vectors: [words, dim] static word vectors; the row of a word without a vector is NaN.
+        parts_of_speech: Function from a word to the universal part-of-speech tags that it can have.
+        cache: Folder of caches; answers of language models are stored in its folder ``annotations``.
 
     Raises:
-        ConfigError: lists everything that is wrong.
+        ConfigError: If the configuration is invalid; the message lists all faults.
 
     Example:
         >>> annotator_from_config({"name": "oracle"}, [], np.zeros((0, 2)), lambda word: set(), ".")

@@ -1,4 +1,4 @@
-"""What a language model is asked about a concept, and how its answer is read. One prompt for every model."""
+"""Writes the question about a concept, the same for every language model, and parses the answer."""
 
 from __future__ import annotations
 
@@ -35,17 +35,20 @@ ANSWER_SCHEMA: dict[str, Any] = {
     "required": ["description", "level", "task"],
     "additionalProperties": False,
 }
-"""JSON schema of an answer, for services that can be held to one."""
+"""JSON schema of an answer, for services that can enforce a schema."""
 
 PROMPT_VERSION = digest([_PROMPT, ANSWER_SCHEMA])
-"""Changes with the wording, so that kept answers belong to the question that was asked."""
+"""Hash of the wording and the schema; part of the key of every stored answer."""
 
 _NO_ANSWER = frozenset({"", "cannot tell", "can't tell", "cant tell", "unknown", "unclear", "none", "n/a"})
 _LONGEST = 200
 
 
 def question(concept: Concept) -> str:
-    """The prompt for one concept.
+    """Return the prompt that asks about one concept.
+
+    Args:
+        concept: Concept whose words are listed in the prompt.
 
     Example:
         >>> question(Concept(("paris", "rome"))).splitlines()[-1]
@@ -55,14 +58,14 @@ def question(concept: Concept) -> str:
 
 
 def read_answer(text: str) -> Annotation | None:
-    """Read a model's answer: the first JSON object in it, checked.
+    """Parse and check a model's answer, the first JSON object in its text.
 
     Args:
-        text: the answer, perhaps with words or a code fence around the object.
+        text: Answer of the model; text or a code fence may surround the JSON object.
 
     Returns:
-        The annotation, or ``None`` where the answer cannot be read: no object, no description, or a level or
-        task that is none of those asked for.
+        The annotation, or ``None`` if the answer is invalid: no JSON object, no description, or a level or task
+        that is not among those listed in the prompt.
 
     Example:
         >>> read_answer('Sure! {"description": "Verbs.", "level": "Syntax", "task": "none"}').level
@@ -86,6 +89,7 @@ def read_answer(text: str) -> Annotation | None:
 
 
 def _first_object(text: str) -> dict[str, Any] | None:
+    """Return the first JSON object in a text, or ``None`` if there is none."""
     decoder = json.JSONDecoder()
     for start in re.finditer(r"\{", text):
         try:

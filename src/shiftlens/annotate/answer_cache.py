@@ -1,4 +1,4 @@
-"""Answers of language models on disk, one small JSON file each, keyed by content."""
+"""Stores the answers of language models on disk, one small JSON file each, keyed by content."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from shiftlens.models.identity import digest
 
 
 class AnswerCache:
-    """Keeps annotations by who was asked, the wording of the question, and the words. Safe for many writers.
+    """Store of annotations, keyed by the model and its settings, the wording of the question, and the words.
+
+    Any number of processes may write to one folder at the same time.
 
     Args:
-        folder: where they are kept.
-        asked: who answers, and every setting that an answer depends on; never a secret.
+        folder: Folder of the files; created if missing.
+        asked: Model that answers and every setting on which an answer depends; never a secret.
 
     Example:
         >>> import tempfile
@@ -38,7 +40,7 @@ class AnswerCache:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, concept: Concept) -> Annotation | None:
-        """The kept annotation; ``None`` where there is none, or its file cannot be read."""
+        """Return the stored annotation, or ``None`` if there is none or its file cannot be read."""
         try:
             values = json.loads(self._path(concept).read_text(encoding="utf-8"))["annotation"]
             return Annotation(**{**values, "words": tuple(values["words"])})
@@ -46,7 +48,7 @@ class AnswerCache:
             return None
 
     def put(self, concept: Concept, annotation: Annotation) -> None:
-        """Keep an annotation; written whole or not at all."""
+        """Store an annotation; its file is written completely or not at all."""
         path = self._path(concept)
         values = {"asked": self._asked, "concept": concept.words, "annotation": asdict(annotation)}
         partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")

@@ -1,10 +1,11 @@
-"""How surprising a list of words is against random lists of the same size from the same vocabulary.
+"""Computes how improbable a list of words is among random lists of the same size from the same vocabulary.
 
-A *feature* is a set of vocabulary words: those that end in -ing, those that can be verbs. A list of k words
-with c of them in a feature of K out of V words has the hypergeometric tail probability P(C >= c). Many
-features are tried, so the smallest tail is no p-value yet: it is corrected twice, by the number of features
-(Bonferroni) and by its rank among random lists that went through the same mill (Westfall & Young 1993, min-P).
-Both are valid; ranks are sharp but end at 1 / (lists + 1), so the smaller of the two is taken.
+A *feature* is a set of vocabulary words, for instance the words that end in -ing, or that can be verbs. If a list
+has k words, c of them in a feature, and the feature holds K of the V vocabulary words, the tail probability
+``P(C >= c)`` is hypergeometric. Since many features are tried, the smallest tail probability is not yet a p-value.
+It is corrected in two ways: by the number of features (Bonferroni), and by its rank among random lists that are
+treated in the same way (min-P, Westfall & Young 1993). Both corrections are valid. The rank is more powerful, but
+cannot go below 1 / (lists + 1); so the smaller of the two is used.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from scipy import sparse, stats
 
 @dataclass(frozen=True)
 class Features:
-    """Named sets of vocabulary words that one linguistic level is judged by.
+    """Named sets of vocabulary words from which the evidence for one linguistic level is computed.
 
     Args:
-        names: [features] what each set is called.
-        members: [vocabulary, features] sparse 0/1 matrix.
-        share: least share of a list that must lie in a feature before it can describe the list.
+        names: [features] name of each set.
+        members: [vocabulary, features] sparse 0/1 matrix of membership.
+        share: Smallest share of a list that must belong to a feature before the feature can describe the list.
     """
 
     names: tuple[str, ...]
@@ -33,11 +34,11 @@ class Features:
 
     @classmethod
     def of(cls, sets: Sequence[Sequence[str]], share: float) -> Features:
-        """From the feature names of each vocabulary word; features of a single word are left out.
+        """Build features from the feature names of each vocabulary word; features with a single word are left out.
 
         Args:
             sets: [vocabulary] names of the features that each word has.
-            share: see above.
+            share: Smallest share of a list, as in the class.
 
         Example:
             >>> Features.of([["-ing"], ["-ing", "un-"], []], 0.25).names
@@ -47,22 +48,26 @@ class Features:
         row = np.repeat(np.arange(len(sets)), [len(of_word) for of_word in sets])
         shape = (len(sets), len(names))
         members = sparse.csr_array((np.ones(len(row), np.int32), (row, column)), shape=shape)
-        # Longer names first: of two sets that are equally surprising, ...ight says more than ...ht.
+        # Longer names first, since the first of equally improbable features is used: ...ight says more than ...ht.
         kept = sorted(np.flatnonzero(members.sum(0) > 1), key=lambda i: (-len(names[i]), names[i]))
         return cls(tuple(str(names[i]) for i in kept), members[:, kept].tocsr(), share)
 
     @property
     def sizes(self) -> Int[np.ndarray, " features"]:
-        """[features] number of vocabulary words in each."""
+        """[features] number of vocabulary words in each feature."""
         return np.asarray(self.members.sum(0)).astype(int)
 
     def tried(self, k: int) -> int:
-        """Number of features large enough to describe a list of ``k`` words."""
+        """Return the number of features large enough to describe a list of ``k`` words."""
         return int((self.sizes >= needed(self.share, k)).sum())
 
 
 def needed(share: float, k: int) -> int:
-    """Least number of words that make up ``share`` of ``k``.
+    """Return the smallest number of words that make up ``share`` of ``k`` words, at least 2.
+
+    Args:
+        share: Share of the list, 0..1.
+        k: Number of words in the list.
 
     Example:
         >>> needed(0.25, 30), needed(0.5, 30)
@@ -74,15 +79,15 @@ def needed(share: float, k: int) -> int:
 def best_feature(
     features: Features, lists: Int[np.ndarray, "lists k"]
 ) -> tuple[Float[np.ndarray, " lists"], Int[np.ndarray, " lists"]]:
-    """The most surprising feature of each list.
+    """Find the feature with the smallest tail probability for each list.
 
     Args:
-        features: the features tried.
-        lists: [lists, k] vocabulary indices, no repeats within a list.
+        features: Features to try.
+        lists: [lists, k] vocabulary indices, without repetition within a list.
 
     Returns:
-        [lists] smallest hypergeometric tail probability, 1 where no feature reaches its share, and
-        [lists] index of that feature (-1 where there is none).
+        [lists] smallest hypergeometric tail probability, 1 if no feature reaches its share, and [lists] index of
+        that feature, -1 if there is none.
 
     Example:
         >>> f = Features.of([["a"], ["a"], [], [], [], []], 0.5)
@@ -90,27 +95,35 @@ def best_feature(
         [0.0667, 1.0]
     """
     n, k = lists.shape
-    least, index = np.ones(n), np.full(n, -1)
+    smallest, best = np.ones(n), np.full(n, -1)
     if not features.names:
-        return least, index
+        return smallest, best
     shape = (n, features.members.shape[0])
     chosen = sparse.csr_array((np.ones(n * k, np.int32), lists.ravel(), np.arange(0, n * k + 1, k)), shape=shape)
-    counts = sparse.coo_array(chosen @ features.members)
+    counts = sparse.coo_array(chosen @ features.members)  # [lists, features]
     enough = counts.data >= needed(features.share, k)
     row, column, count = counts.row[enough], counts.col[enough], counts.data[enough]
     if not len(row):
-        return least, index
-    kinds, kind = np.unique(features.sizes, return_inverse=True)
-    tail = np.asarray(stats.hypergeom.sf(np.arange(k + 1)[None] - 1, shape[1], kinds[:, None], k))
-    p = tail[kind[column], count]
-    order = np.lexsort((column, p, row))  # the first of each row is its smallest
+        return smallest, best
+    distinct_sizes, size_index = np.unique(features.sizes, return_inverse=True)
+    # The tail depends on a feature through its size alone: [distinct sizes, k + 1].
+    tail = np.asarray(stats.hypergeom.sf(np.arange(k + 1)[None] - 1, shape[1], distinct_sizes[:, None], k))
+    p = tail[size_index[column], count]
+    order = np.lexsort((column, p, row))  # the first entry of each row is its smallest p
     rows, first = np.unique(row[order], return_index=True)
-    least[rows], index[rows] = p[order][first], column[order][first]
-    return least, index
+    smallest[rows], best[rows] = p[order][first], column[order][first]
+    return smallest, best
 
 
 def rank_p(values: Float[np.ndarray, _], null: Float[np.ndarray, _]) -> Float[np.ndarray, _]:
-    """Share of null values that are as small, the value itself counted (Phipson & Smyth 2010).
+    """Return the share of null values that are as small as each value; the value itself is counted as one of them.
+
+    Args:
+        values: Values to test, where small is extreme.
+        null: Values under the null hypothesis.
+
+    Source:
+        Phipson & Smyth 2010.
 
     Example:
         >>> rank_p(np.array([0.0, 0.3]), np.array([0.1, 0.2, 0.5])).tolist()
@@ -120,12 +133,12 @@ def rank_p(values: Float[np.ndarray, _], null: Float[np.ndarray, _]) -> Float[np
 
 
 def corrected(values: Float[np.ndarray, _], null: Float[np.ndarray, _], tried: int) -> Float[np.ndarray, _]:
-    """A level's p-value: by rank among random lists, or by Bonferroni where that is smaller.
+    """Return the p-values of one level: by rank among random lists, or by Bonferroni where that is smaller.
 
     Args:
-        values: smallest tail probabilities.
-        null: those of random lists.
-        tried: number of features among which the smallest was found.
+        values: Smallest tail probability of each list.
+        null: Smallest tail probability of each random list.
+        tried: Number of features of which the smallest tail probability was taken.
 
     Example:
         >>> corrected(np.array([1e-9]), np.array([0.1, 0.2, 0.5]), 10).tolist()

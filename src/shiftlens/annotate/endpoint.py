@@ -1,4 +1,4 @@
-"""Settings of a service with OpenAI's chat interface, and what may be wrong with them."""
+"""Defines and checks the settings of a service with OpenAI's chat interface."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ _NUMBERS = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Whom to ask and how much; the keys of ``conf/annotator/openai.yaml``.
+    """Service, model and budget of an annotator; the keys of ``conf/annotator/openai.yaml``.
 
     Args:
-        model: name of the model, as the service knows it.
-        base_url: address of the service.
-        key_env: environment variable that holds the key; ``None`` sends none.
-        temperature: ``None`` leaves it to the service.
-        seed: sent along, for services that know one; ``None`` sends none.
-        timeout: seconds to wait for one answer.
-        tries: requests per concept before giving up on it.
-        wait: seconds before the second try, doubled for each further one.
-        parallel: requests under way at once.
-        max_requests: requests of one run, retries counted; ``None`` is no limit.
-        max_tokens: tokens of one run, prompts and answers; ``None`` is no limit. Requests under way are finished.
+        model: Name of the model at the service.
+        base_url: Address of the service.
+        key_env: Environment variable that contains the key; ``None`` sends no key.
+        temperature: Sampling temperature; ``None`` leaves it to the service.
+        seed: Sampling seed, for services that support one; ``None`` sends none.
+        timeout: Seconds to wait for one answer.
+        tries: Largest number of tries per concept, after failed requests and answers that cannot be parsed.
+        wait: Seconds before the second try, doubled before each further one (60 at most).
+        parallel: Number of simultaneous requests.
+        max_requests: Number of requests in one run, retries included; ``None`` sets no limit.
+        max_tokens: Number of tokens in one run, prompts and answers together; ``None`` sets no limit. Requests
+            already sent are completed.
     """
 
     model: str
@@ -54,10 +55,10 @@ class Endpoint:
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with settings of an :class:`Endpoint`, in words; what is not given is at its default.
+    """Return a message for every invalid setting of an :class:`Endpoint`.
 
     Args:
-        values: settings by name.
+        values: Settings by name; a missing one has its default value.
 
     Example:
         >>> problems({"model": "m", "key_env": None, "tries": 0})
@@ -66,13 +67,13 @@ def problems(values: Mapping[str, Any]) -> list[str]:
     defaults = {field.name: field.default for field in fields(Endpoint)}
     values = {**defaults, "model": "", **values}
     url = urlsplit(str(values["base_url"]))
-    found = []
+    faults = []
     if not values["model"]:
-        found.append("annotator.model is missing: the name of the model at the service")
+        faults.append("annotator.model is missing: the name of the model at the service")
     if url.scheme not in ("http", "https") or not url.hostname:
-        found.append("annotator.base_url: expected an address that begins with http:// or https://")
+        faults.append("annotator.base_url: expected an address that begins with http:// or https://")
     if url.username or url.password or url.query:
-        found.append("annotator.base_url holds a password or a query; name a variable in annotator.key_env")
+        faults.append("annotator.base_url holds a password or a query; name a variable in annotator.key_env")
     if values["key_env"] and not os.environ.get(str(values["key_env"])):
-        found.append(f"annotator.key_env={values['key_env']}: this variable is not set (null: no key is needed)")
-    return found + number_problems(values, _NUMBERS)
+        faults.append(f"annotator.key_env={values['key_env']}: this variable is not set (null: no key is needed)")
+    return faults + number_problems(values, _NUMBERS)

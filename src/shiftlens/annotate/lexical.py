@@ -1,26 +1,27 @@
-"""An annotator that needs no model: it describes a concept by what its words share beyond chance.
+"""Annotates without a model: describes a concept by what its words share more often than by chance.
 
-Every rule, in order:
+The rules, in order:
 
-1. A concept's words are looked up in the vocabulary in lower case; unknown and repeated ones are left out.
-   With fewer than five known words: cannot tell.
-2. Each level has its evidence. *Morphology*: an affix, or words that go back to the same roots.
-   *Phonology*: first or last letters that are no affix (spelling stands for sound). *Syntax*: a part of speech.
-   *Semantics*: words whose vectors lie nearer to the direction of the concept's other words than 95 % of the
-   vocabulary does. What counts as affix, root and letters: :mod:`shiftlens.annotate.spelling`.
-3. A description must hold for a quarter of the words, a part of speech for half of them: among many words
-   less would be beyond chance too, but would describe nothing.
-4. Each level's evidence is corrected for all it tried, against random lists of the same number of words
-   from the same vocabulary: :mod:`shiftlens.annotate.chance`.
-5. The smallest p of the four levels is once more ranked among those of the random lists. Where that rank is at
-   most ``alpha`` the concept is described, by the level with the smallest p; else: cannot tell. So a share
-   ``alpha`` of random lists gets a description.
-6. Tasks are sets of words too: seeds (``assets/annotate/tasks.tsv``) and the 5 % of the vocabulary nearest to
-   their mean direction. A described concept has the task that is most surprising, if that passes 3 and 4 at
-   ``alpha``; else ``none``.
+1. The words of a concept are looked up in the vocabulary in lower case; unknown and repeated words are left out.
+   With fewer than five known words, the result is "cannot tell".
+2. Each level has its evidence. *Morphology*: an affix, or words with the same roots. *Phonology*: first or last
+   letters that are no affix (spelling stands for sound). *Syntax*: a part of speech. *Semantics*: words whose
+   vectors lie nearer to the mean direction of the concept's other words than 95 % of the vocabulary does.
+   :mod:`shiftlens.annotate.spelling` defines affixes, roots and letters.
+3. A description must hold for a quarter of the words, and a part of speech for half of them. In a long list, a
+   smaller share could also exceed chance, but would not describe the list.
+4. The evidence for each level is corrected for everything tried, against random lists of the same number of words
+   from the same vocabulary; see :mod:`shiftlens.annotate.chance`.
+5. The smallest p of the four levels is then ranked among the smallest p of the random lists. If the p-value by
+   rank is at most ``alpha``, the concept is described by the level with the smallest p; otherwise the result is
+   "cannot tell". So a share ``alpha`` of random lists gets a description.
+6. Tasks are sets of words too: the seeds in ``assets/annotate/tasks.tsv`` and the 5 % of the vocabulary nearest to
+   the mean direction of the seeds. A described concept gets the task with the smallest tail probability if that
+   task passes rules 3 and 4 at ``alpha``, and otherwise ``none``.
 
-Chance is uniform over the vocabulary. A concept of rare words, or of words of one register, differs from it and
-may be described for that; base and tuned models are judged alike, so their comparison stands.
+Chance here means words drawn uniformly from the vocabulary. Concepts of rare words, or of words of one register,
+differ from it and may be described for that reason alone. This affects base and tuned models equally, so the
+comparison of the two remains valid.
 """
 
 from __future__ import annotations
@@ -40,11 +41,13 @@ from shiftlens.errors import ConfigError
 from shiftlens.support.number_rules import Rule, number_problems
 
 MIN_WORDS = 5
+"""Smallest number of known words with which a concept is described."""
 NULL_LISTS = 4000
+"""Number of random lists of each size."""
 NAMED = 5
-"""Words or roots that a description names at most."""
+"""Largest number of words that a description lists."""
 
-_PARTS = {
+_TAG_NAMES = {
     "NOUN": "nouns", "PROPN": "names", "VERB": "verbs", "AUX": "auxiliary verbs", "ADJ": "adjectives",
     "ADV": "adverbs", "PRON": "pronouns", "DET": "determiners", "ADP": "prepositions", "NUM": "numbers",
     "CCONJ": "conjunctions", "SCONJ": "conjunctions", "PART": "particles", "INTJ": "interjections",
@@ -52,19 +55,19 @@ _PARTS = {
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with the keys of ``conf/annotator/lexical.yaml``, in words.
+    """Return a message for every invalid key of ``conf/annotator/lexical.yaml``.
 
     Args:
-        values: settings by name.
+        values: Settings by name; a missing one has its default value.
 
     Example:
         >>> problems({"alpha": 1.5, "seed": 0})
         ['annotator.alpha=1.5: expected a number above 0 and below 1']
     """
-    found = []
+    faults = []
     if "alpha" in values and not (isinstance(alpha := values["alpha"], float) and 0 < alpha < 1):
-        found.append(f"annotator.alpha={alpha}: expected a number above 0 and below 1")
-    return found + number_problems(values, {"seed": Rule(0)})
+        faults.append(f"annotator.alpha={alpha}: expected a number above 0 and below 1")
+    return faults + number_problems(values, {"seed": Rule(0)})
 
 
 @dataclass(frozen=True)
@@ -72,33 +75,34 @@ class _Null:
     """Random lists of one size.
 
     Args:
-        found: their evidence.
-        least: [lists] the smallest corrected p of the four levels.
+        evidence: Evidence of the random lists.
+        smallest_p: [lists] smallest corrected p of the four levels.
     """
 
-    found: Evidence
-    least: Float[np.ndarray, " lists"]
+    evidence: Evidence
+    smallest_p: Float[np.ndarray, " lists"]
 
 
 class LexicalAnnotator:
-    """Describes concepts by affixes, spelling, parts of speech and word vectors; deterministic and offline.
+    """Annotator that uses affixes, spelling, parts of speech and word vectors; deterministic and offline.
 
     Args:
-        words: the vocabulary from which concepts take their words.
-        vectors: [words, dim] static word vectors; a row of NaN is a word without one.
-        parts_of_speech: universal part-of-speech tags that a word can have; empty if not known.
-        alpha: share of random word lists that may get a description.
-        seed: of the random lists.
+        words: Vocabulary that contains the words of the concepts.
+        vectors: [words, dim] static word vectors; the row of a word without a vector is NaN.
+        parts_of_speech: Function from a word to the universal part-of-speech tags that it can have, empty if
+            unknown.
+        alpha: Share of random word lists that may get a description.
+        seed: Random seed for the random lists and for the sample of words that represents the vocabulary.
 
     Raises:
-        ConfigError: ``alpha`` or ``seed`` is out of range, or there are not as many vectors as words.
+        ConfigError: If ``alpha`` or ``seed`` is out of range, or the numbers of vectors and words differ.
 
     Example:
         >>> words = [a + b for a in "bcdfghlmprst" for b in ("an", "ell", "ight", "ore", "un", "ock")]
         >>> vectors = np.full((len(words), 2), np.nan)
         >>> annotator = LexicalAnnotator(words, vectors, lambda word: set())
-        >>> (found,) = annotator.annotate([Concept(tuple(w for w in words if w.endswith("ight")))])
-        >>> found.level, found.description
+        >>> (annotation,) = annotator.annotate([Concept(tuple(w for w in words if w.endswith("ight")))])
+        >>> annotation.level, annotation.description
         ('phonology', 'words spelled ...ight')
     """
 
@@ -120,73 +124,81 @@ class LexicalAnnotator:
         self._nulls: dict[int, _Null] = {}
 
     def annotate(self, concepts: Sequence[Concept]) -> list[Annotation]:
-        """One annotation per concept, in order.
+        """Annotate concepts.
 
         Args:
-            concepts: any number; those with equally many known words are judged together.
+            concepts: Concepts to annotate; those with equally many known words are computed together.
+
+        Returns:
+            One annotation per concept, in the same order.
         """
         known = [self._known(concept) for concept in concepts]
         answers = [CANNOT_TELL] * len(concepts)
         for k in sorted({len(indices) for indices in known if len(indices) >= MIN_WORDS}):
-            where = [i for i, indices in enumerate(known) if len(indices) == k]
-            for i, answer in zip(where, self._judge(np.array([known[i] for i in where])), strict=True):
+            of_size = [i for i, indices in enumerate(known) if len(indices) == k]
+            for i, answer in zip(of_size, self._judge(np.array([known[i] for i in of_size])), strict=True):
                 answers[i] = answer
         return answers
 
     def _known(self, concept: Concept) -> list[int]:
+        """Return the vocabulary indices of the known words of a concept, without repetition."""
         words = dict.fromkeys(word.lower() for word in concept.words)
         return [self._vocabulary.index[word] for word in words if word in self._vocabulary.index]
 
     def _judge(self, lists: Int[np.ndarray, "lists k"]) -> list[Annotation]:
+        """Annotate lists of equally many known words."""
         k, null = lists.shape[1], self._null(lists.shape[1])
-        found = evidence(self._vocabulary, lists)
-        by_level = self._levels(found, null.found, k)
-        p = rank_p(by_level.min(1), null.least)
+        observed = evidence(self._vocabulary, lists)
+        by_level = self._levels(observed, null.evidence, k)
+        p = rank_p(by_level.min(1), null.smallest_p)
         level = by_level.argmin(1)
-        task_p = corrected(found.task_tail, null.found.task_tail, self._vocabulary.tasks.tried(k))
+        task_p = corrected(observed.task_tail, null.evidence.task_tail, self._vocabulary.tasks.tried(k))
         answers = [CANNOT_TELL] * len(lists)
         for i in np.flatnonzero(p <= self._alpha):
-            description, words = self._describe(LEVELS[level[i]], found, int(i), lists[i])
-            task = self._vocabulary.tasks.names[found.task[i]] if task_p[i] <= self._alpha else "none"
+            description, words = self._describe(LEVELS[level[i]], observed, int(i), lists[i])
+            task = self._vocabulary.tasks.names[observed.task[i]] if task_p[i] <= self._alpha else "none"
             answers[i] = Annotation(description, LEVELS[level[i]], task, float(p[i]), words)
         return answers
 
     def _null(self, k: int) -> _Null:
+        """Return the random lists of ``k`` words; computed on first use."""
         if k not in self._nulls:
             generator = np.random.default_rng([self._seed, k])
             size = len(self._vocabulary.words)
             lists = np.array([generator.choice(size, k, replace=False) for _ in range(NULL_LISTS)])
-            found = evidence(self._vocabulary, lists)
-            self._nulls[k] = _Null(found, self._levels(found, found, k).min(1))
+            random = evidence(self._vocabulary, lists)
+            self._nulls[k] = _Null(random, self._levels(random, random, k).min(1))
         return self._nulls[k]
 
-    def _levels(self, found: Evidence, null: Evidence, k: int) -> Float[np.ndarray, "_ levels"]:
+    def _levels(self, observed: Evidence, null: Evidence, k: int) -> Float[np.ndarray, "_ levels"]:
+        """Return the corrected p of each list and level: [lists, levels]."""
         counts = tried(self._vocabulary, k)
-        columns = [corrected(found.tail[:, j], null.tail[:, j], int(counts[j])) for j in range(len(LEVELS))]
+        columns = [corrected(observed.tail[:, j], null.tail[:, j], int(counts[j])) for j in range(len(LEVELS))]
         return np.stack(columns, axis=1)
 
     def _describe(
-        self, level: str, found: Evidence, i: int, indices: Int[np.ndarray, " k"]
+        self, level: str, observed: Evidence, i: int, indices: Int[np.ndarray, " k"]
     ) -> tuple[str, tuple[str, ...]]:
-        """The line for a list, and the words it rests on."""
+        """Return the description of list ``i`` by one level, and the words that the description is based on."""
         words = np.array(self._vocabulary.words)[indices]
         if level == "semantics":
-            near = [j for j in np.argsort(-found.cosine[i], kind="stable") if found.cosine[i][j] > -1]
+            near = [j for j in np.argsort(-observed.cosine[i], kind="stable") if observed.cosine[i][j] > -1]
             return "words near: " + ", ".join(words[near][:NAMED]), tuple(words[near].tolist())
-        if level == "morphology" and found.roots[i] == found.tail[i, LEVELS.index(level)]:
+        if level == "morphology" and observed.roots[i] == observed.tail[i, LEVELS.index(level)]:
             root = self._vocabulary.root[indices]
             shared = [j for j in np.argsort(root, kind="stable") if (root == root[j]).sum() > 1]
             return "forms of the same words: " + ", ".join(words[shared][:NAMED]), tuple(words[shared].tolist())
         features = self._vocabulary.features[level]
-        column = found.feature[level][i]
+        column = observed.feature[level][i]
         name, has = features.names[column], features.members[:, [column]].toarray()[indices, 0] > 0
         return _phrase(level, name), tuple(words[has].tolist())
 
 
 def _phrase(level: str, name: str) -> str:
+    """Return the description of words that share a feature, for every level but semantics."""
     if level == "syntax":
-        return _PARTS.get(name, name)
+        return _TAG_NAMES.get(name, name)
     if level == "phonology":
         return f"words spelled {name}"
-    where = "ending in" if name.startswith("-") else "beginning with"
-    return f"words {where} {name} ({affix_meanings()[name]})"
+    position = "ending in" if name.startswith("-") else "beginning with"
+    return f"words {position} {name} ({affix_meanings()[name]})"

@@ -1,4 +1,4 @@
-"""Annotation by a causal language model on this machine."""
+"""Annotates concepts with a causal language model on this machine."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from shiftlens.support.number_rules import Rule, number_problems
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with the keys of ``conf/annotator/local.yaml``, in words.
+    """Return a message for every invalid key of ``conf/annotator/local.yaml``.
 
     Args:
-        values: settings by name.
+        values: Settings by name.
     """
-    found = [] if values.get("source") else ["annotator.source is missing: the model that annotates"]
-    return found + number_problems(values, {"max_new_tokens": Rule(1), "batch_size": Rule(1)})
+    faults = [] if values.get("source") else ["annotator.source is missing: the model that annotates"]
+    return faults + number_problems(values, {"max_new_tokens": Rule(1), "batch_size": Rule(1)})
 
 
 class LocalAnnotator:
-    """Asks a loaded model, greedily, so that the same model always says the same.
+    """Annotator that prompts a loaded model with greedy decoding, so that the same model gives the same answers.
 
-    An answer that cannot be read counts as "cannot tell"; asking a greedy model again would change nothing.
+    An answer that cannot be parsed counts as "cannot tell"; repeating the prompt would give the same answer.
 
     Args:
-        lm: from :func:`shiftlens.load`; an instruction-tuned model of a few billion parameters or more.
-        cache: folder for answers.
-        max_new_tokens: longest answer.
-        batch_size: concepts asked about at once.
+        lm: Model from :func:`shiftlens.load`; use an instruction-tuned model of a few billion parameters or more.
+        cache: Folder for stored answers.
+        max_new_tokens: Largest number of tokens in an answer.
+        batch_size: Number of concepts in one batch.
     """
 
     name = "local"
@@ -47,10 +47,13 @@ class LocalAnnotator:
         self._cache = AnswerCache(cache, asked)
 
     def annotate(self, concepts: Sequence[Concept]) -> list[Annotation]:
-        """One annotation per concept, in order.
+        """Annotate concepts.
 
         Args:
-            concepts: any number; those answered before are not asked about again.
+            concepts: Concepts to annotate; the model is run only for those without a stored answer.
+
+        Returns:
+            One annotation per concept, in the same order.
         """
         answers = [self._cache.get(concept) for concept in concepts]
         missing = [i for i, answer in enumerate(answers) if answer is None]
@@ -64,6 +67,7 @@ class LocalAnnotator:
         return [answer for answer in answers if answer is not None]
 
     def _generate(self, texts: Sequence[str]) -> list[str]:
+        """Return the model's answer to each question."""
         lm = self._lm
         prompts = [Prompt("concept", text, ((0, len(text)),)) for text in texts]
         ids = [encode(prompt, lm.tokenizer, lm.template).input_ids for prompt in prompts]

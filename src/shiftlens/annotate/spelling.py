@@ -1,15 +1,15 @@
-"""What can be read off a word's letters: its affixes, the word they were added to, and its first and last letters.
+"""Analyses the spelling of words: affixes, root, and first and last letters.
 
-Rules, all of them:
+The rules:
 
-* An affix is one of ``assets/annotate/affixes.tsv``. It counts where the rest of the word has at least three
-  letters, one of them a vowel or y, and is itself a word of the vocabulary; the spelling changes of English are
-  undone first (mak-ing: make; runn-ing: run; happi-ness: happy). An affix of four letters or more counts even
-  where the rest is no word (psych-ology). *During* so has no -ing, and *king* none.
-* Of several suffixes that fit, the longest counts, and it counts once; so for prefixes.
-* The root of a word is what is left when no affix can be taken off any more, as a word of the vocabulary.
-* The last 2, 3 and 4 letters of a word without a suffix, and the first 1 to 4 of a word without a prefix, stand
-  for its sound. At least one letter must remain, so no word is its own rhyme.
+* The affixes are those of ``assets/annotate/affixes.tsv``. An affix counts if the rest of the word has at least
+  three letters, one of them a vowel or y, and is itself a word of the vocabulary, after undoing the spelling
+  changes of English (mak-ing: make; runn-ing: run; happi-ness: happy). An affix of four letters or more also
+  counts if the rest is no word (psych-ology). So *during* and *king* do not have the suffix -ing.
+* If several suffixes fit, only the longest counts. The same holds for prefixes.
+* The root of a word is the vocabulary word that remains when no affix can be removed any more.
+* The last 2, 3 and 4 letters of a word without a suffix, and the first 1 to 4 letters of a word without a prefix,
+  stand for its sound. At least one letter must remain, so no word is its own rhyme.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _TAILS, _HEADS = (2, 3, 4), (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class Spelling:
-    """One word's form.
+    """Spelling of one word.
 
     Args:
-        affixes: affixes it carries, e.g. ``("un-", "-able")``.
-        letters: heads and tails that are no affix, e.g. ``("st...", "...ight")``.
-        root: the word that its affixes were added to; itself if there are none.
+        affixes: Affixes of the word, e.g. ``("un-", "-able")``.
+        letters: First and last letters that are no affix, e.g. ``("st...", "...ight")``.
+        root: Word to which the affixes were added; the word itself if it has none.
     """
 
     affixes: tuple[str, ...]
@@ -41,7 +41,7 @@ class Spelling:
 
 @functools.cache
 def affix_meanings() -> dict[str, str]:
-    """Every affix known and what it means.
+    """Return all known affixes and their meanings.
 
     Example:
         >>> affix_meanings()["-ness"]
@@ -52,10 +52,10 @@ def affix_meanings() -> dict[str, str]:
 
 
 def spell(words: Sequence[str]) -> list[Spelling]:
-    """Take the words of a vocabulary apart.
+    """Analyse the spelling of each word of a vocabulary.
 
     Args:
-        words: the vocabulary, lower case.
+        words: Vocabulary, in lower case.
 
     Returns:
         One :class:`Spelling` per word.
@@ -73,7 +73,7 @@ def spell(words: Sequence[str]) -> list[Spelling]:
 
     @functools.cache
     def parts(word: str) -> tuple[str, str, str]:
-        """Suffix, prefix (each may be empty) and the root."""
+        """Return suffix, prefix (each empty if there is none) and root."""
         suffix, shorter = _longest(word, suffixes, known, at_end=True)
         prefix, inner = _longest(word, prefixes, known, at_end=False)
         rest = shorter or inner
@@ -83,6 +83,7 @@ def spell(words: Sequence[str]) -> list[Spelling]:
 
 
 def _spelling(word: str, suffix: str, prefix: str, root: str) -> Spelling:
+    """Return the :class:`Spelling` of a word with the given suffix, prefix and root."""
     tails = [f"...{word[-n:]}" for n in _TAILS if len(word) > n and not suffix]
     heads = [f"{word[:n]}..." for n in _HEADS if len(word) > n and not prefix]
     affixes = [*([f"{prefix}-"] if prefix else []), *([f"-{suffix}"] if suffix else [])]
@@ -90,7 +91,7 @@ def _spelling(word: str, suffix: str, prefix: str, root: str) -> Spelling:
 
 
 def _longest(word: str, affixes: Sequence[str], known: Set[str], at_end: bool) -> tuple[str, str]:
-    """The longest affix that counts, and the vocabulary word left without it; empty where there is none."""
+    """Return the longest affix that counts and the vocabulary word left without it; empty strings if none."""
     for affix in affixes:
         if not (word.endswith(affix) if at_end else word.startswith(affix)):
             continue
@@ -105,7 +106,7 @@ def _longest(word: str, affixes: Sequence[str], known: Set[str], at_end: bool) -
 
 
 def _undone(rest: str) -> tuple[str, ...]:
-    """What the word may have been before a suffix was added to it."""
+    """Return the words that a suffix may have been added to, given what remains without the suffix."""
     single = (rest[:-1],) if rest[-1] == rest[-2] else ()
     changed = (rest[:-1] + "y",) if rest[-1] == "i" else ()
     return (rest, rest + "e", rest + "y", *single, *changed)

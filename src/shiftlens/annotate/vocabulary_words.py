@@ -1,4 +1,4 @@
-"""A vocabulary prepared for the lexical annotator, and what speaks for each level in lists of its words."""
+"""Prepares a vocabulary for the lexical annotator, and computes the evidence for each level in lists of words."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from shiftlens.annotate.spelling import spell
 from shiftlens.errors import ConfigError
 
 SHARE = 0.25
-"""Least share of a concept's words that a description must hold for."""
+"""Smallest share of a concept's words for which a description must hold."""
 SYNTAX_SHARE = 0.5
-"""The same for a part of speech, which is to dominate."""
+"""Smallest share for a part of speech, which must dominate."""
 TASK_SEEDS = Path(__file__).parents[1] / "assets" / "annotate" / "tasks.tsv"
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Words with everything the rules look up.
+    """Vocabulary with everything that the rules look up.
 
     Args:
-        words: lower case, each once.
-        index: word -> its place.
-        root: [words] number of each word's root.
-        relatives: mean share of the vocabulary that has a word's root, the word itself left out.
-        features: sets of words by level, for all levels but semantics.
-        tasks: sets of words by task.
-        space: word vectors as directions.
+        words: Words in lower case, without repetition.
+        index: Word -> index in ``words``.
+        root: [words] number of each word's root; equal for words with the same root.
+        relatives: Mean share of the vocabulary that has the same root as a word, the word itself not counted.
+        features: Level -> features of the level, for all levels but semantics.
+        tasks: Sets of words by task.
+        space: Word vectors as directions.
     """
 
     words: Sequence[str]
@@ -48,15 +48,15 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Tail probabilities of lists of one size, not yet corrected, and what they rest on.
+    """Uncorrected tail probabilities of lists of one size, and the features they come from.
 
     Args:
-        tail: [lists, levels] in the order of :data:`~shiftlens.annotate.annotation.LEVELS`.
-        feature: level -> [lists] index of the most surprising feature, -1 where there is none.
-        roots: [lists] tail probability of the number of words that share a root.
-        cosine: [lists, k] cosine of each word to the direction of the others, -1 where not near.
-        task_tail: [lists] tail probability of the most surprising task.
-        task: [lists] its index.
+        tail: [lists, levels] tail probability, in the order of :data:`~shiftlens.annotate.annotation.LEVELS`.
+        feature: Level -> [lists] index of the feature with the smallest tail probability, -1 if there is none.
+        roots: [lists] tail probability of the number of words that share a root with another.
+        cosine: [lists, k] cosine of each word to the direction of the others, -1 if not near.
+        task_tail: [lists] smallest tail probability of the tasks.
+        task: [lists] index of that task, -1 if there is none.
     """
 
     tail: Float[np.ndarray, "lists levels"]
@@ -73,37 +73,38 @@ def prepare(
     parts_of_speech: Callable[[str], Collection[str]],
     seed: int,
 ) -> Vocabulary:
-    """Take a vocabulary apart, once.
+    """Prepare a vocabulary: spelling, parts of speech, tasks and directions of its words.
 
     Args:
-        words: the vocabulary; words that differ only in case count once, as first seen.
-        vectors: [words, dim] static word vectors; a row of NaN is a word without one.
-        parts_of_speech: tags that a word can have; empty if not known.
-        seed: of the sample of words that stands for the vocabulary.
+        words: Vocabulary; of words that differ only in case, the first is used.
+        vectors: [words, dim] static word vectors; the row of a word without a vector is NaN.
+        parts_of_speech: Function from a word to the tags that it can have, empty if unknown.
+        seed: Random seed for the sample of words that represents the vocabulary.
 
     Raises:
-        ConfigError: there are not as many vectors as words, or no words.
+        ConfigError: If the numbers of vectors and words differ, or there are no words.
     """
     if len(words) != len(vectors) or not len(words):
         raise ConfigError(f"annotator: needs one vector per word, got {len(words)} words, {len(vectors)} vectors")
-    first: dict[str, int] = {}
+    first_index: dict[str, int] = {}
     for i, word in enumerate(words):
-        first.setdefault(word.lower(), i)
-    own = tuple(first)
-    index = {word: i for i, word in enumerate(own)}
-    space = directions(np.asarray(vectors, np.float64)[list(first.values())], seed)
-    forms = spell(own)
+        first_index.setdefault(word.lower(), i)
+    distinct = tuple(first_index)
+    index = {word: i for i, word in enumerate(distinct)}
+    space = directions(np.asarray(vectors, np.float64)[list(first_index.values())], seed)
+    forms = spell(distinct)
     _, root = np.unique([form.root for form in forms], return_inverse=True)
     features = {
         "phonology": Features.of([form.letters for form in forms], SHARE),
         "morphology": Features.of([form.affixes for form in forms], SHARE),
-        "syntax": Features.of([sorted(parts_of_speech(word)) for word in own], SYNTAX_SHARE),
+        "syntax": Features.of([sorted(parts_of_speech(word)) for word in distinct], SYNTAX_SHARE),
     }
-    relatives = float((np.bincount(root)[root] - 1).mean()) / max(len(own) - 1, 1)
-    return Vocabulary(own, index, root, relatives, features, _tasks(index, space), space)
+    relatives = float((np.bincount(root)[root] - 1).mean()) / max(len(distinct) - 1, 1)
+    return Vocabulary(distinct, index, root, relatives, features, _tasks(index, space), space)
 
 
 def _tasks(index: Mapping[str, int], space: Directions) -> Features:
+    """Return the tasks as features: a word belongs to a task if it is a seed of the task or near its seeds."""
     sets: list[list[str]] = [[] for _ in index]
     for line in TASK_SEEDS.read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
@@ -115,11 +116,11 @@ def _tasks(index: Mapping[str, int], space: Directions) -> Features:
 
 
 def evidence(vocabulary: Vocabulary, lists: Int[np.ndarray, "lists k"]) -> Evidence:
-    """What speaks for each level and task in lists of one size.
+    """Compute the evidence for each level and task in lists of one size.
 
     Args:
-        vocabulary: the words.
-        lists: [lists, k] their indices, no repeats within a list.
+        vocabulary: Prepared vocabulary.
+        lists: [lists, k] vocabulary indices, without repetition within a list.
     """
     best = {level: best_feature(features, lists) for level, features in vocabulary.features.items()}
     roots = _shared_roots(vocabulary, lists)
@@ -138,16 +139,19 @@ def evidence(vocabulary: Vocabulary, lists: Int[np.ndarray, "lists k"]) -> Evide
 
 
 def tried(vocabulary: Vocabulary, k: int) -> Int[np.ndarray, " levels"]:
-    """[levels] how many features each level tries on a list of ``k`` words."""
+    """[levels] number of features that each level tries on a list of ``k`` words."""
     counts = {level: features.tried(k) for level, features in vocabulary.features.items()}
-    counts |= {"morphology": counts["morphology"] + 1, "semantics": 1}  # the roots are one more
+    counts |= {"morphology": counts["morphology"] + 1, "semantics": 1}  # morphology also tries the roots
     return np.array([counts[level] for level in LEVELS])
 
 
 def _shared_roots(vocabulary: Vocabulary, lists: Int[np.ndarray, "lists k"]) -> Float[np.ndarray, " lists"]:
-    """Tail probability of the number of words with a relative in the list, about binomial for unrelated words."""
+    """[lists] tail probability of the number of words that share their root with another word of the list.
+
+    For unrelated words, the number is approximately binomial.
+    """
     n, k = lists.shape
-    root = np.sort(vocabulary.root[lists], axis=1)
+    root = np.sort(vocabulary.root[lists], axis=1)  # [lists, k]; equal roots are neighbours
     same, none = root[:, 1:] == root[:, :-1], np.zeros((n, 1), bool)
     count = (np.hstack([none, same]) | np.hstack([same, none])).sum(1)
     chance = min(vocabulary.relatives * (k - 1), 1.0)

@@ -1,4 +1,4 @@
-"""Scores and densities: from raw importance to one number per token and per sample."""
+"""Computes scores and densities: from raw importance to one number per token and per sample."""
 
 from shiftlens.scores.importance import check_levels, density, instruction_score, score
 from shiftlens.scores.metric import InstructionScore

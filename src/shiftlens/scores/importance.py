@@ -1,7 +1,7 @@
-"""Sparse score, importance density and instruction score (paper, section 3; formulas of the local view).
+"""Computes sparse scores, importance densities and instruction scores (local view; paper, section 3).
 
-All are pure functions of the raw importance I [prompt, response]. A positive factor per response
-token changes nothing, so the gradient of log p gives the same scores as that of p.
+All functions are pure functions of the raw importance I [prompt, response]. A positive factor per response token
+does not change the result, so the gradients of log p and of p give the same scores.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 def score(
     importance: Shaped[np.ndarray, "prompt response"], L: int = 10, b: int = 0
 ) -> UInt8[np.ndarray, "prompt response"]:
-    """Sparse score ``S = ceil(L * max(I, 0) / max over the prompt of I)``, 0 where ``S <= b``.
+    """Return the sparse score ``S = ceil(L * max(I, 0) / max over the prompt of I)``, set to 0 if ``S <= b``.
 
     Args:
         importance: [prompt, response] raw importance I, any real dtype.
-        L: number of levels, 1..255 (10 in the paper).
-        b: largest level that is set to 0, 0..L-1.
+        L: Number of levels, 1..255 (10 in the paper).
+        b: Largest level that is set to 0, 0..L-1.
 
     Returns:
         [prompt, response] levels 0..L. A column without a positive entry is all 0.
 
     Raises:
-        ValueError: L or b out of range, ``importance`` not a matrix or not finite.
+        ValueError: If ``L`` or ``b`` is out of range, or ``importance`` is not a matrix or not finite.
 
     Example:
         >>> score(np.array([[4.0, -1.0], [1.0, 0.0]]), L=10, b=3).tolist()
@@ -42,8 +42,8 @@ def score(
         return np.zeros(importance.shape, np.uint8)
     positive = np.maximum(importance.astype(np.float64), 0.0)
     largest = positive.max(axis=0, keepdims=True)
-    # Multiply first: an entry that is exactly k/L of the largest then gets exactly k. The product
-    # may round up for float64 input, so the largest itself is held at L.
+    # Multiply before dividing, so that an entry of exactly k/L of the largest gets exactly k. For float64
+    # input the product may round up, so levels are limited to L.
     share = np.divide(L * positive, largest, out=np.zeros_like(positive), where=largest > 0)
     levels = np.minimum(np.ceil(share), L)
     levels[levels <= b] = 0
@@ -51,10 +51,15 @@ def score(
 
 
 def check_levels(L: int, b: int, p: float | int = 4) -> None:
-    """Check L, b and p together.
+    """Check the number of levels, the threshold and the order of the norm.
+
+    Args:
+        L: Number of levels of the sparse score.
+        b: Largest level that is set to 0.
+        p: Order of the norm in the density.
 
     Raises:
-        ValueError: names every one that is out of range.
+        ValueError: If a value is out of range; the message lists each of them.
 
     Example:
         >>> check_levels(10, 10)
@@ -75,19 +80,18 @@ def check_levels(L: int, b: int, p: float | int = 4) -> None:
 def density(
     S: Shaped[np.ndarray, "prompt response"], p: float | int = 4, normalize: bool = True
 ) -> Float[np.ndarray, " prompt"]:
-    """Importance density ``a_n = ||S[n]||_1 / ||S[n]||_p``, then divided by the prompt's largest.
+    """Return the importance density ``a_n = ||S[n]||_1 / ||S[n]||_p``, divided by the prompt's largest density.
 
     Args:
         S: [prompt, response] sparse score.
-        p: order of the norm, at least 1 (4 in the paper's tests).
-        normalize: divide by the largest density of the prompt.
+        p: Order of the norm, at least 1 (4 in the paper's tests).
+        normalize: Whether to divide by the largest density of the prompt.
 
     Returns:
-        [prompt] densities, float64; 0 for an all-zero row. With ``normalize`` the largest is 1
-        unless all are 0.
+        [prompt] densities, float64; 0 for an all-zero row. With ``normalize`` the largest is 1, unless all are 0.
 
     Raises:
-        ValueError: ``S`` is not a matrix, or p < 1.
+        ValueError: If ``S`` is not a matrix, or ``p`` is below 1.
 
     Example:
         >>> density(np.array([[9, 9], [9, 0], [0, 0]]), p=2, normalize=False).round(3).tolist()
@@ -98,18 +102,18 @@ def density(
         raise ValueError(f"S must be [prompt, response], got shape {S.shape}")
     check_levels(1, 0, p)
     values = S.astype(np.float64)
-    # Rows are scaled to a largest entry of 1 first: x**p of a large p would overflow.
+    # Scale each row to a largest entry of 1 first, because x**p would overflow for a large p.
     largest = values.max(axis=1, initial=0.0)
-    safe = np.where(largest > 0, largest, 1.0)
-    values = values / safe[:, None]
-    lengths = (values**p).sum(axis=1) ** (1 / p)
-    densities = np.divide(values.sum(axis=1), lengths, out=np.zeros(len(values)), where=lengths > 0)
+    divisor = np.where(largest > 0, largest, 1.0)
+    values = values / divisor[:, None]
+    norms = (values**p).sum(axis=1) ** (1 / p)
+    densities = np.divide(values.sum(axis=1), norms, out=np.zeros(len(values)), where=norms > 0)
     top = densities.max(initial=0.0)
     return densities / top if normalize and top > 0 else densities
 
 
 def instruction_score(a: Shaped[np.ndarray, " prompt"], mask: Bool[np.ndarray, " prompt"]) -> float:
-    """Sum of the densities of the instruction tokens over ``log2(2 + their number)``.
+    """Return the sum of the densities of the instruction tokens, divided by ``log2(2 + their number)``.
 
     Args:
         a: [prompt] importance density.
@@ -119,7 +123,7 @@ def instruction_score(a: Shaped[np.ndarray, " prompt"], mask: Bool[np.ndarray, "
         The instruction score; 0 for an empty mask.
 
     Raises:
-        ValueError: the lengths differ.
+        ValueError: If density and mask are not vectors of equal length.
 
     Example:
         >>> instruction_score(np.array([1.0, 0.5, 0.25]), np.array([True, True, False]))

@@ -1,4 +1,4 @@
-"""The densities as torchmetrics metrics, for use inside Lightning modules and across ranks."""
+"""Provides the instruction score as a torchmetrics metric, for Lightning modules and several ranks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from shiftlens.scores.importance import check_levels, density, instruction_score
 
 
 class InstructionScore(Metric):
-    """Mean instruction score over samples; its functional core is :mod:`shiftlens.scores.importance`.
+    """Mean instruction score over samples, computed with :mod:`shiftlens.scores.importance`.
 
     Args:
-        L: levels of the sparse score.
-        b: largest level set to 0.
-        p: order of the norm in the density.
+        L: Number of levels of the sparse score.
+        b: Largest level that is set to 0.
+        p: Order of the norm in the density.
+        kwargs: Options of :class:`torchmetrics.Metric`.
 
     Raises:
-        ValueError: L, b or p is out of range.
+        ValueError: If ``L``, ``b`` or ``p`` is out of range.
 
     Example:
         >>> metric = InstructionScore(L=10, b=0, p=4)
@@ -44,11 +45,16 @@ class InstructionScore(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, importance: Shaped[Tensor, "prompt response"], mask: Bool[Tensor, " prompt"]) -> None:
-        """Add one sample: its raw importance and its instruction mask."""
+        """Add one sample.
+
+        Args:
+            importance: [prompt, response] raw importance.
+            mask: [prompt] which tokens are instruction tokens.
+        """
         levels = score(importance.detach().float().cpu().numpy(), self.L, self.b)
         self.total += instruction_score(density(levels, self.p), mask.cpu().numpy())
         self.count += 1
 
     def compute(self) -> Float[Tensor, ""]:
-        """Mean over the samples seen; NaN before the first."""
+        """Return the mean over all samples added; NaN if there are none."""
         return self.total / self.count

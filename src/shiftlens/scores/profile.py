@@ -1,4 +1,4 @@
-"""Density by region and by relative position in the prompt (paper, figure "lost in the middle")."""
+"""Averages density over a region, and over bins of relative position (paper, figure "lost in the middle")."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float
 
 
 def region_mean(a: Float[np.ndarray, " prompt"], mask: Bool[np.ndarray, " prompt"]) -> float:
-    """Mean density over the tokens of a region; NaN where the region has none.
+    """Return the mean density over the tokens of a region; NaN if the region has no token.
 
     Args:
         a: [prompt] importance density.
-        mask: [prompt] the region's tokens.
+        mask: [prompt] which tokens belong to the region.
 
     Example:
         >>> region_mean(np.array([1.0, 0.5]), np.array([True, True]))
@@ -21,23 +21,23 @@ def region_mean(a: Float[np.ndarray, " prompt"], mask: Bool[np.ndarray, " prompt
 
 
 def position_profile(a: Float[np.ndarray, " prompt"], bins: int = 10) -> Float[np.ndarray, " bins"]:
-    """Mean density in equal bins of relative position.
+    """Return the mean density in bins of equal width over the relative position in the prompt.
 
-    Token n of N lies at ``(n + 0.5) / N``, in the middle of its share of the prompt; one
-    exactly on a boundary counts in the bin after it.
+    Token n of N is at position ``(n + 0.5) / N``, the middle of its share of the prompt. A token exactly on a
+    boundary belongs to the later bin.
 
     Args:
         a: [prompt] importance density.
-        bins: number of bins over 0..1.
+        bins: Number of bins over 0..1.
 
     Returns:
-        [bins] means; NaN for a bin into which no token falls (prompts shorter than ``bins``).
+        [bins] mean densities; NaN for a bin without tokens (in prompts with fewer tokens than ``bins``).
 
     Example:
         >>> position_profile(np.array([1.0, 0.0, 0.0, 0.5]), bins=2).tolist()
         [0.5, 0.25]
     """
-    place = ((np.arange(len(a)) + 0.5) / max(len(a), 1) * bins).astype(int)
-    count = np.bincount(place, minlength=bins)
-    total = np.bincount(place, weights=a, minlength=bins)
+    bin_of_token = ((np.arange(len(a)) + 0.5) / max(len(a), 1) * bins).astype(int)
+    count = np.bincount(bin_of_token, minlength=bins)
+    total = np.bincount(bin_of_token, weights=a, minlength=bins)
     return np.divide(total, count, out=np.full(bins, np.nan), where=count > 0)

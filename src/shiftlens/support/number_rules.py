@@ -1,4 +1,4 @@
-"""Numeric settings: what each may be, checked in one place so that all faults are named at once."""
+"""Checks numeric settings against rules, so that all faults are reported at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rule:
-    """What a setting may be.
+    """Allowed values of a setting.
 
     Args:
-        least: smallest value.
-        whole: only whole numbers.
-        optional: whether ``None`` is allowed.
+        least: Smallest allowed value.
+        whole: Whether only whole numbers are allowed.
+        optional: Whether ``None`` is allowed.
     """
 
     least: float | int
@@ -27,11 +27,11 @@ class Rule:
 
 
 def number_problems(values: Mapping[str, Any], rules: Mapping[str, Rule]) -> list[str]:
-    """What is wrong with settings, in words; settings without a rule are not looked at.
+    """Return a message for every setting that violates its rule; settings without a rule are not checked.
 
     Args:
-        values: settings by name.
-        rules: rules by name of the setting.
+        values: Settings by name.
+        rules: Rules by name of the setting.
 
     Example:
         >>> number_problems({"tries": "many", "wait": 0.5}, {"tries": Rule(1), "wait": Rule(0, whole=False)})

@@ -1,4 +1,4 @@
-"""The two views of the weights: feed-forward layers as concepts, attention heads as word pairs."""
+"""Analyses weights in two ways: feed-forward layers as concepts, attention heads as word pairs."""
 
 from shiftlens.weights.head_pairs import Lexicon, layer_knowledge, lexicon, verb_counts
 from shiftlens.weights.layer_concepts import LayerConcepts, closest_words, layer_concepts

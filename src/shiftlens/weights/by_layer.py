@@ -1,4 +1,4 @@
-"""Both views over the layers of a whole model: one layer's weights are held at a time."""
+"""Computes the concepts and word pairs of a whole model, with the weights of one layer in memory at a time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from shiftlens.weights.layer_concepts import LayerConcepts, layer_concepts
 from shiftlens.words import word_embeddings
 
 HeadPairs = Int64[np.ndarray, "_ 2"]
-"""The pairs of one head, as indices into ``forms``, the lower first."""
+"""Word pairs of one head: indices into ``forms``, the lower one first."""
 
 
 @dataclass(frozen=True)
 class ModelConcepts:
-    """The feed-forward layers of a model as concepts.
+    """Concepts of the feed-forward layers of a model.
 
     Args:
-        words: the vocabulary that the concepts' words index.
-        depth: number of layers of the model, looked at or not.
-        layers: layer, from 0 -> its concepts.
+        words: Vocabulary into which the concepts' word indices point.
+        depth: Number of layers of the model, whether analysed or not.
+        layers: Layer, counted from 0 -> its concepts.
     """
 
     words: tuple[str, ...]
@@ -34,32 +34,32 @@ class ModelConcepts:
     layers: Mapping[int, LayerConcepts]
 
     def named(self, layer: int, component: int, shown: int = 30) -> list[tuple[str, float]]:
-        """The words of a concept with their cosines, largest ``|cosine|`` first.
+        """Return the words of a concept with their cosines, largest ``|cosine|`` first.
 
         Args:
-            layer: one of ``layers``.
-            component: from 0, the one of largest variance.
-            shown: number of words (the paper shows 30).
+            layer: Layer, one of ``layers``.
+            component: Index of the concept; 0 is the one with the largest variance.
+            shown: Largest number of words to return (the paper shows 30).
 
         Example:
             >>> layer = LayerConcepts(np.eye(1, 2), np.ones(1), np.array([[1, 0]]), np.array([[-1.0, 0.5]]))
             >>> ModelConcepts(("a", "b"), 1, {0: layer}).named(0, 0)
             [('b', -1.0), ('a', 0.5)]
         """
-        found = self.layers[layer]
-        places, cosines = found.words[component, :shown].tolist(), found.cosine[component, :shown].tolist()
-        return [(self.words[place], cosine) for place, cosine in zip(places, cosines, strict=True)]
+        concepts = self.layers[layer]
+        indices, cosines = concepts.words[component, :shown].tolist(), concepts.cosine[component, :shown].tolist()
+        return [(self.words[index], cosine) for index, cosine in zip(indices, cosines, strict=True)]
 
 
 @dataclass(frozen=True)
 class ModelPairs:
-    """What the attention heads of a model know.
+    """Word pairs of the attention heads of a model.
 
     Args:
-        forms: the distinct lower-case words that pairs index.
-        depth: number of layers of the model, looked at or not.
-        heads: the heads looked at, from 0.
-        layers: layer, from 0 -> the pairs of each of ``heads``.
+        forms: Distinct lower-case words into which the pairs' indices point.
+        depth: Number of layers of the model, whether analysed or not.
+        heads: Analysed heads, counted from 0.
+        layers: Layer, counted from 0 -> the pairs of each of ``heads``.
     """
 
     forms: tuple[str, ...]
@@ -68,15 +68,15 @@ class ModelPairs:
     layers: Mapping[int, Sequence[HeadPairs]]
 
     def named(self, layer: int, head: int) -> list[tuple[str, str]]:
-        """The word pairs of a head.
+        """Return the word pairs of a head.
 
         Args:
-            layer: one of ``layers``.
-            head: one of ``heads``.
+            layer: Layer, one of ``layers``.
+            head: Head, one of ``heads``.
 
         Example:
-            >>> known = ModelPairs(("poem", "write"), 1, (2,), {0: [np.array([[0, 1]])]})
-            >>> known.named(0, 2)
+            >>> pairs = ModelPairs(("poem", "write"), 1, (2,), {0: [np.array([[0, 1]])]})
+            >>> pairs.named(0, 2)
             [('poem', 'write')]
         """
         pairs = self.layers[layer][self.heads.index(head)].tolist()
@@ -86,18 +86,18 @@ class ModelPairs:
 def concepts_by_layer(
     lm: LM, layers: Sequence[int], words: Sequence[str], components: int = 300, top_words: int = 50
 ) -> Iterator[tuple[int, LayerConcepts]]:
-    """The concepts of one layer after another, on the device of the weights.
+    """Yield each layer with its concepts, computed on the device of the weights.
 
     Args:
-        lm: the model.
-        layers: which layers, from 0.
-        words: words that name concepts.
-        components: concepts per layer (300 in the paper); fewer where the layer is smaller.
-        top_words: words per concept (50 in the paper).
+        lm: Model to analyse.
+        layers: Layers to analyse, counted from 0.
+        words: Words that name concepts.
+        components: Number of concepts per layer (300 in the paper); fewer if the layer is smaller.
+        top_words: Number of words per concept (50 in the paper).
 
     Raises:
-        SourceError: the family is not known, or the weights cannot be read.
-        ValueError: weights that are not finite.
+        SourceError: If the model's family is unknown, or its weights cannot be read.
+        ValueError: If a weight is not finite.
     """
     weights = view(lm.model)
     output = word_embeddings(lm.tokenizer, words, weights.output_embedding)
@@ -114,20 +114,20 @@ def pairs_by_layer(
     threshold: Float[np.ndarray, " words"],
     top: int = 100,
 ) -> Iterator[tuple[int, list[HeadPairs]]]:
-    """The word pairs of the heads of one layer after another, on the device of the weights.
+    """Yield each layer with the word pairs of its heads, computed on the device of the weights.
 
     Args:
-        lm: the model.
-        layers: which layers, from 0.
-        heads: which heads of each, from 0.
-        words: words that pairs are made of.
-        unit: [words, dim] their static word vectors; NaN where a word has none.
-        threshold: [words] cosine above which another word could co-occur with each.
-        top: words per side and dimension (100 in the paper).
+        lm: Model to analyse.
+        layers: Layers to analyse, counted from 0.
+        heads: Heads to analyse in each layer, counted from 0.
+        words: Words from which pairs are made.
+        unit: [words, dim] static word vectors of these words; NaN for a word without a vector.
+        threshold: [words] cosine above which another word counts as possibly co-occurring with each word.
+        top: Number of words per side and dimension (100 in the paper).
 
     Raises:
-        SourceError: the family is not known, or the weights cannot be read.
-        ValueError: weights that are not finite.
+        SourceError: If the model's family is unknown, or its weights cannot be read.
+        ValueError: If a weight is not finite.
     """
     weights = view(lm.model)
     embeddings = word_embeddings(lm.tokenizer, words, weights.input_embedding)
@@ -140,15 +140,15 @@ def pairs_by_layer(
 
 
 def select(wanted: Sequence[int] | None, count: int, what: str) -> tuple[int, ...]:
-    """Which layers or heads to look at, in rising order.
+    """Check a selection of layers or heads, and return it in ascending order without repetition.
 
     Args:
-        wanted: numbers from 0; ``None`` for all.
-        count: how many there are.
-        what: what they are, ``layers`` or ``heads``, or the key that has them, for the error.
+        wanted: Indices, counted from 0; ``None`` selects all.
+        count: Number of layers or heads of the model.
+        what: Name for the error message: ``layers``, ``heads``, or a configuration key that ends in one of these.
 
     Raises:
-        ConfigError: none or an unknown one is wanted.
+        ConfigError: If the selection is empty, or an index is out of range.
 
     Example:
         >>> select([2, 0], 3, "layers"), select(None, 3, "layers")

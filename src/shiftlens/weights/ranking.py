@@ -1,4 +1,4 @@
-"""The entries of largest magnitude, with ties decided by place and not by the sorting routine."""
+"""Ranks entries by magnitude; ties are decided by position, independently of the sorting routine."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def top_by_magnitude(values: Float[Tensor, "rows columns"], top: int) -> Int64[Tensor, "rows top"]:
-    """Columns of the largest ``|value|`` in every row, largest first; of equals the lower column comes first.
+    """Return the columns of the largest ``|value|`` in each row, largest first; ties go to the lower column.
 
     Args:
-        values: [rows, columns]; quickest where rows are contiguous.
-        top: how many, all columns at most.
+        values: [rows, columns] values to rank; fastest if rows are contiguous.
+        top: Number of columns to return, at most all.
 
     Raises:
-        ValueError: ``top`` is not from 1 to the number of columns, or values are not finite.
+        ValueError: If ``top`` is not from 1 to the number of columns, or a value is not finite.
 
     Example:
         >>> import torch
@@ -25,11 +25,11 @@ def top_by_magnitude(values: Float[Tensor, "rows columns"], top: int) -> Int64[T
     if not 1 <= top <= columns:
         raise ValueError(f"top must be from 1 to the {columns} columns, got {top}")
     magnitude = values.abs()
-    # One more than wanted, to see a tie across the edge. A value that is not a number ranks above all.
-    largest, found = magnitude.topk(min(top + 1, columns), dim=1)
+    # One more than needed, to detect a tie at the cut. NaN ranks highest, so it is always among the largest.
+    largest, indices = magnitude.topk(min(top + 1, columns), dim=1)
     if not largest.isfinite().all():
         raise ValueError("values to rank are not finite: look for overflow or NaN in the weights or embeddings")
     tied = (largest[:, 1:] == largest[:, :-1]).any(dim=1).nonzero().squeeze(1)
     if len(tied):
-        found[tied] = magnitude[tied].sort(dim=1, descending=True, stable=True)[1][:, : largest.shape[1]]
-    return found[:, :top]
+        indices[tied] = magnitude[tied].sort(dim=1, descending=True, stable=True)[1][:, : largest.shape[1]]
+    return indices[:, :top]

@@ -1,8 +1,8 @@
-"""How far tuning rotated the concepts of a layer: subspaces, matched components, and their words.
+"""Measures how far tuning rotated the concepts of a layer: subspaces, matched components, and their words.
 
-The paper reads rotation off the annotations of concepts. Here it is measured: principal angles (Björck &
-Golub 1973) say how far the space of the concepts moved as a whole, a one-to-one matching says which
-concept became which, and random subspaces say what chance would give.
+The paper infers rotation from the annotations of concepts. This module measures it: the principal angles (Björck &
+Golub 1973) say how far the space of the concepts moved as a whole, a one-to-one matching says which tuned concept
+corresponds to which base concept, and random subspaces give the values expected by chance.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from shiftlens.weights.layer_concepts import LayerConcepts
 
 @dataclass(frozen=True)
 class Rotation:
-    """One layer's concepts, base against tuned.
+    """Comparison of one layer's concepts, base against tuned.
 
     Args:
-        angles: [k] principal angles of the two top-k subspaces in radians, smallest first; all 0 for the
-            same subspace, pi/2 for a direction that the other lacks.
-        match: [k] index of the tuned concept that each base concept became.
-        cosine: [k] ``|cosine|`` of each base concept with its match.
+        angles: [k] principal angles between the two top-k subspaces in radians, smallest first; all are 0 for
+            equal subspaces, and pi/2 marks a direction that the other subspace lacks.
+        match: [k] index of the tuned concept that is matched to each base concept.
+        cosine: [k] ``|cosine|`` between each base concept and its match.
         left: [k, base_top] which words of the base concept are not in its match.
-        entered: [k, tuned_top] which words of the matched tuned concept are not in the base concept; column j
-            is about word j of that tuned concept.
+        entered: [k, tuned_top] which words of the matched tuned concept are not in the base concept; column j is
+            about word j of that tuned concept.
     """
 
     angles: Float[np.ndarray, " k"]
@@ -39,13 +39,13 @@ class Rotation:
 
     @property
     def overlap(self) -> float:
-        """Mean squared cosine of the principal angles: 1 for the same subspace, k / width by chance."""
+        """Mean squared cosine of the principal angles: 1 for equal subspaces, k / width expected by chance."""
         return float(np.mean(np.cos(self.angles) ** 2))
 
 
 @dataclass(frozen=True)
 class RotationNull:
-    """What two unrelated subspaces of the same size would show.
+    """Angles and cosines of pairs of unrelated, random subspaces of the same size.
 
     Args:
         angles: [draws, k] principal angles in radians, smallest first.
@@ -60,14 +60,14 @@ def compare_concepts(base: LayerConcepts, tuned: LayerConcepts) -> Rotation:
     """Compare the concepts of one layer before and after tuning.
 
     Args:
-        base: concepts of the base model's layer.
-        tuned: those of the tuned model's, with the same k and width and the same word list.
+        base: Concepts of the base model's layer.
+        tuned: Concepts of the same layer of the tuned model, with the same k, width and word list.
 
     Returns:
-        Angles, matching and changed words; a layer against itself has angles 0 and no word changed.
+        Angles, matching and changed words; a layer compared with itself has angles 0 and no changed word.
 
     Raises:
-        ValueError: the numbers of concepts or the widths differ.
+        ValueError: If the numbers of concepts or the widths differ.
 
     Example:
         >>> axes, share, cosine = np.eye(2, 3), np.array([0.5, 0.4]), np.ones((2, 2))
@@ -81,7 +81,7 @@ def compare_concepts(base: LayerConcepts, tuned: LayerConcepts) -> Rotation:
             "base and tuned must have the same number of concepts and the same width, "
             f"got [k, width] = {list(base.components.shape)} and {list(tuned.components.shape)}"
         )
-    # In float64: the smallest angle that float32 can tell from 0 is 3e-4.
+    # In float64, because float32 cannot distinguish angles below 3e-4 from 0.
     A, B = base.components.astype(np.float64), tuned.components.astype(np.float64)
     match, cosine = _matched(A @ B.T)
     tuned_words = tuned.words[match]
@@ -90,16 +90,16 @@ def compare_concepts(base: LayerConcepts, tuned: LayerConcepts) -> Rotation:
 
 
 def random_rotation(width: int, k: int, draws: int = 20, seed: int = 0) -> RotationNull:
-    """Angles and matched cosines of two uniformly random k-dimensional subspaces, by simulation.
+    """Simulate the angles and matched cosines of two uniformly random k-dimensional subspaces.
 
     Args:
-        width: dimension of the space.
-        k: dimension of both subspaces.
-        draws: number of independent pairs.
-        seed: of the random numbers.
+        width: Dimension of the space.
+        k: Dimension of both subspaces.
+        draws: Number of independent pairs of subspaces.
+        seed: Random seed for the subspaces.
 
     Raises:
-        ValueError: k is not from 1 to width, or ``draws`` is not positive.
+        ValueError: If ``k`` is not from 1 to ``width``, or ``draws`` is not positive.
 
     Example:
         >>> null = random_rotation(width=50, k=5, draws=200)
@@ -111,7 +111,7 @@ def random_rotation(width: int, k: int, draws: int = 20, seed: int = 0) -> Rotat
     rng = np.random.default_rng(seed)
     angles, cosine = np.empty((draws, k)), np.empty((draws, k))
     for draw in range(draws):
-        # Only the angle between the two matters, so one of them may be the first k axes.
+        # Only the relative position of the two matters, so one of them can be the span of the first k axes.
         inner = np.linalg.qr(rng.standard_normal((width, k)))[0][:k]
         angles[draw] = np.arccos(np.linalg.svd(inner, compute_uv=False).clip(max=1.0))
         cosine[draw] = _matched(inner)[1]
@@ -119,6 +119,10 @@ def random_rotation(width: int, k: int, draws: int = 20, seed: int = 0) -> Rotat
 
 
 def _matched(inner: Float[np.ndarray, "k k"]) -> tuple[Int64[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """The one-to-one matching of largest summed ``|cosine|``."""
+    """Return the one-to-one matching with the largest sum of ``|cosine|``, given the cosines [k, k].
+
+    Returns:
+        [k] matched column of each row, and [k] ``|cosine|`` of each matched pair.
+    """
     rows, match = linear_sum_assignment(np.abs(inner), maximize=True)
     return match.astype(np.int64), np.abs(inner[rows, match])

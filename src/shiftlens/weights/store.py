@@ -1,4 +1,4 @@
-"""What was found in each layer of a model, on disk: a model is taken apart once, whatever pair it is part of."""
+"""Stores the results of each layer on disk, so that a model is analysed once for all pairs it is part of."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from safetensors.numpy import load_file, save
 from shiftlens.models.identity import Identity, digest
 
 WEIGHTS_VERSION = 1
-"""Part of every key; raised when the numbers themselves change."""
+"""Part of every key; increased when a change of the code changes the stored numbers."""
 
 Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 
 
 class LayerStore:
-    """One file per layer, below a folder named by the content of the model and the settings.
+    """Store with one file per layer, in a folder named by the content of the model and the settings.
 
-    The identity has the weights and the type they are computed in, not the template, which the weights do not
-    depend on. Files are written whole or not at all, so whatever is there can be used, and a run that was
-    killed goes on with the layers that are missing. Any number of processes may write.
+    The folder depends on the weights and their dtype, but not on the chat template, which the results do not
+    depend on. Files are written completely or not at all, so every file present is valid, and a run that was
+    killed continues with the missing layers. Any number of processes may write at the same time.
 
     Args:
-        cache: folder of caches.
-        identity: the model.
-        kind: what is kept, e.g. ``concepts``.
-        settings: everything else that the numbers depend on, as plain values.
+        cache: Folder of caches.
+        identity: Identity of the model.
+        kind: Kind of result, e.g. ``concepts``.
+        settings: All other settings on which the numbers depend, as plain values.
 
     Example:
         >>> import tempfile
@@ -50,31 +50,32 @@ class LayerStore:
 
     @property
     def shape(self) -> dict[str, int] | None:
-        """Numbers of layers and heads of the model; ``None`` before it was looked at."""
+        """Numbers of layers and heads of the model; ``None`` before :meth:`describe` was called."""
         path = self.folder / "about.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))["model"]) if path.exists() else None
 
     def describe(self, shape: Mapping[str, int]) -> None:
-        """Keep the model's numbers of layers and heads, and beside them the settings, for people."""
+        """Store the model's numbers of layers and heads, together with the settings, for readers of the folder."""
         text = json.dumps({**self._about, "model": dict(shape)}, indent=1)
         self._write(self.folder / "about.json", text.encode())
 
     def missing(self, layers: Sequence[int]) -> list[int]:
-        """Those of some layers that are not there."""
+        """Return those of the given layers that are not stored."""
         return [layer for layer in layers if not self._path(layer).exists()]
 
     def save(self, layer: int, arrays: Arrays) -> None:
-        """Keep the arrays of a layer."""
+        """Store the arrays of a layer."""
         self._write(self._path(layer), save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
 
     def load(self, layer: int) -> dict[str, Shaped[np.ndarray, ...]]:
-        """The arrays of a layer that is there."""
+        """Return the arrays of a stored layer."""
         return load_file(self._path(layer))
 
     def _path(self, layer: int) -> Path:
         return self.folder / f"layer-{layer:03d}.safetensors"
 
     def _write(self, path: Path, content: bytes) -> None:
+        """Write a file completely or not at all: to a temporary file first, which then replaces it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
         try:

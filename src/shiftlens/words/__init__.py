@@ -1,4 +1,4 @@
-"""Words: the vocabulary that names concepts and pairs, its embeddings and vectors, and verbs."""
+"""Loads the vocabulary, its embeddings and static vectors, and the verb lists that describe concepts and pairs."""
 
 from shiftlens.words.build import build_vocabulary, count_words
 from shiftlens.words.embeddings import word_embeddings, word_tokens

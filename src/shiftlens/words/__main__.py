@@ -1,4 +1,4 @@
-"""``python -m shiftlens.words build FILE --out words.tsv``: a vocabulary from your own prompts."""
+"""Builds a vocabulary from your own prompts: ``python -m shiftlens.words build FILE --out words.tsv``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from shiftlens.words.vocabulary import write_words
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
+    """Run the command line.
+
+    Args:
+        arguments: Command-line arguments; ``None`` takes those of the process.
+
+    Returns:
+        The exit code: 0, or 1 after an error, which is printed to standard error.
+    """
     parser = argparse.ArgumentParser(prog="python -m shiftlens.words", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     build = commands.add_parser("build", help="count the words of prompts", description=FORMS)

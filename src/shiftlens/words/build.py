@@ -1,4 +1,4 @@
-"""A vocabulary from the prompts of your own users (the paper takes ShareGPT's)."""
+"""Builds a vocabulary by counting the words of your own users' prompts (the paper uses ShareGPT's)."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ FORMS = (
 
 
 def count_words(texts: Iterable[str], min_count: int) -> Words:
-    """Counts the dictionary forms of the words in some texts.
+    """Count the dictionary forms (lemmas) of the words in a collection of texts.
 
-    Texts are tokenized and lower-cased by ``wordfreq``; what passes
+    ``wordfreq`` splits the texts into lower-case tokens. Every token that passes
     :func:`~shiftlens.words.vocabulary.is_word` is replaced by its :func:`~shiftlens.words.morphology.lemma`.
 
     Args:
-        texts: the prompts.
-        min_count: rarer lemmas are left out.
+        texts: Texts of the prompts.
+        min_count: Smallest count with which a lemma is kept.
 
     Returns:
-        The lemmas with their share of all words counted; equally frequent ones in alphabetical order.
+        The lemmas, each with its share of all counted words, largest share first; lemmas of equal frequency are in
+        alphabetical order.
 
     Source:
-        Wu et al., arXiv 2310.00492, who take NLTK's tokenizer, tagger and WordNet lemmatizer. Here no tagger is
-        run, so a form that can be two words always counts as the same one.
+        Wu et al., arXiv 2310.00492, who use NLTK's tokenizer, tagger and WordNet lemmatizer. This function runs no
+        tagger, so a form that can belong to two words always counts for the same one.
 
     Example:
         >>> count_words(["Write a poem!", "She writes poems, writing them twice."], 2).words
@@ -52,13 +53,17 @@ def count_words(texts: Iterable[str], min_count: int) -> Words:
 
 
 def read_texts(path: str | Path) -> list[str]:
-    """What people wrote, from ShareGPT-style JSON or from prompts in JSON Lines.
+    """Read the texts that users wrote, from ShareGPT-style JSON or from prompts in JSON Lines.
 
     Args:
-        path: the file; see :data:`FORMS`. Of a conversation the turns ``from`` *human* or *user* are taken.
+        path: File to read; :data:`FORMS` describes its format. Of a conversation, only the turns whose ``from`` is
+            *human* or *user* are read.
+
+    Returns:
+        The texts, in the order of the file.
 
     Raises:
-        ConfigError: the file is not there or has faults; all faults are listed.
+        ConfigError: If the file is missing or has faults; the message lists the faults.
 
     Example:
         >>> import tempfile
@@ -71,11 +76,11 @@ def read_texts(path: str | Path) -> list[str]:
     problems: list[Problem] = []
     texts: list[str] = []
     for number, record in _records(read_text(path), problems):
-        found = _texts(record)
-        if isinstance(found, str):
-            problems.append(Problem(number, "", found))
+        texts_or_fault = _texts(record)
+        if isinstance(texts_or_fault, str):
+            problems.append(Problem(number, "", texts_or_fault))
         else:
-            texts.extend(found)
+            texts.extend(texts_or_fault)
     if not texts and not problems:
         problems.append(Problem(1, "", "there are no prompts"))
     raise_problems(path, problems, FORMS)
@@ -83,10 +88,17 @@ def read_texts(path: str | Path) -> list[str]:
 
 
 def build_vocabulary(path: str | Path, min_count: int) -> Words:
-    """:func:`count_words` of the prompts in a file.
+    """Build a vocabulary from the prompts in a file; see :func:`count_words` and :func:`read_texts`.
+
+    Args:
+        path: File of prompts; :data:`FORMS` describes its format.
+        min_count: Smallest count with which a lemma is kept.
+
+    Returns:
+        The lemmas with their frequencies, most frequent first.
 
     Raises:
-        ConfigError: the file has faults, ``min_count`` is below 1, or no word is that frequent.
+        ConfigError: If the file has faults, ``min_count`` is below 1, or no lemma occurs ``min_count`` times.
     """
     if min_count < 1:
         raise ConfigError(f"min_count={min_count}: expected 1 or more")
@@ -97,13 +109,14 @@ def build_vocabulary(path: str | Path, min_count: int) -> Words:
 
 
 def _records(text: str, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
+    """Yield each record with its number (of the line in JSON Lines); append invalid JSON to ``problems``."""
     if text.lstrip().startswith("["):
         try:
             yield from enumerate(json.loads(text), start=1)
         except (ValueError, RecursionError) as error:
             problems.append(Problem(1, "", f"is not valid JSON: {error}"))
         return
-    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: strings may hold U+2028
+    for number, line in enumerate(text.split("\n"), start=1):  # not splitlines: it splits at U+2028 too
         if line.strip():
             try:
                 yield number, json.loads(line)
@@ -112,7 +125,7 @@ def _records(text: str, problems: list[Problem]) -> Iterator[tuple[int, Any]]:
 
 
 def _texts(record: Any) -> list[str] | str:
-    """The texts of a record, or what is wrong with it."""
+    """Return the texts of a record, or a description of what is wrong with the record."""
     if not isinstance(record, dict):
         return f"expected a JSON object, got {type(record).__name__}"
     for field in ("prompt", "text"):

@@ -1,4 +1,4 @@
-"""Embeddings of whole words, made from the embeddings of their sub-tokens."""
+"""Computes embeddings of whole words from the embeddings of their sub-tokens."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from shiftlens.errors import ConfigError
 _SPACE_MARKS = "▁Ġ "
 _SPACE_BYTE = "<0x20>"
 WORDS = 2048
-"""Words whose rows are widened at a time: with a few sub-tokens each, some ten thousand rows at most."""
+"""Number of words whose rows are converted at a time: with a few sub-tokens each, at most about 10,000 rows."""
 
 
 @runtime_checkable
 class Rows(Protocol):
-    """A table of embeddings that makes rows when asked for them, as a tensor does."""
+    """Interface of an embedding table that returns rows by index, as a tensor does."""
 
     @property
     def device(self) -> torch.device:
-        """Where rows are made."""
+        """Device of the rows that indexing returns."""
 
     def __len__(self) -> int: ...
 
@@ -33,18 +33,18 @@ class Rows(Protocol):
 
 
 def word_tokens(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
-    """Ids of the sub-tokens of each word as it stands in running text.
+    """Return the ids of the sub-tokens of each word as the word appears in running text.
 
-    A word is tokenized with a space before it and without special tokens. A tokenizer that puts a space
-    marker of its own first yields a piece that is nothing but space (LLaMA: ``▁``, ``▁the``), and so does one
-    that has no piece for the space and the first letter together; leading pieces of this kind are dropped.
+    Each word is tokenized with a space before it and without special tokens. Some tokenizers then yield leading
+    sub-tokens that stand for the space alone: LLaMA's, for instance, yields ``▁`` and ``▁the`` for *the*, and
+    others have no token for the space together with the first letter. Such leading sub-tokens are dropped.
 
     Args:
-        tokenizer: any Hugging Face tokenizer.
-        words: the words.
+        tokenizer: Any Hugging Face tokenizer.
+        words: Words to tokenize.
 
     Returns:
-        One list of ids per word; empty where the tokenizer leaves nothing of the word.
+        One list of ids per word; the list is empty if no sub-token is left.
 
     Source:
         Wu et al., arXiv 2310.00492, the feed-forward analysis.
@@ -61,13 +61,13 @@ def word_tokens(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
         return []
     spaced = [f" {word}" for word in words]
     ids = tokenizer(spaced, add_special_tokens=False, padding=False, truncation=False)["input_ids"]
-    used = sorted(set(chain.from_iterable(ids)))
-    spaces = {
+    distinct_ids = sorted(set(chain.from_iterable(ids)))
+    space_ids = {
         id_
-        for id_, piece in zip(used, tokenizer.convert_ids_to_tokens(used), strict=True)
+        for id_, piece in zip(distinct_ids, tokenizer.convert_ids_to_tokens(distinct_ids), strict=True)
         if not piece.strip(_SPACE_MARKS) or piece == _SPACE_BYTE
     }
-    return [list(dropwhile(spaces.__contains__, pieces)) for pieces in ids]
+    return [list(dropwhile(space_ids.__contains__, tokens)) for tokens in ids]
 
 
 def word_embeddings(
@@ -75,21 +75,21 @@ def word_embeddings(
     words: Sequence[str],
     embedding: Rows | Float[np.ndarray, "vocab width"],
 ) -> Float[Tensor, "words width"]:
-    """The mean of each word's sub-token embeddings.
+    """Return the mean of the sub-token embeddings of each word.
 
     Args:
-        tokenizer: any Hugging Face tokenizer.
-        words: the words, see :func:`word_tokens` for how they are tokenized.
+        tokenizer: Any Hugging Face tokenizer.
+        words: Words to embed; :func:`word_tokens` says how they are tokenized.
         embedding: [vocab, width] input or output embedding of the model: a tensor, an array, or
-            :class:`shiftlens.models.families.Embedding`, of which no more than the rows in use are widened.
+            :class:`shiftlens.models.families.Embedding`, of which only the rows in use are converted.
 
     Returns:
-        [words, width] on the device of ``embedding``, in float32 (float64 for a float64 embedding), so that
-        half-precision weights are averaged without a further rounding. A word of which the tokenizer leaves
-        nothing is all zero, and so has no activation anywhere.
+        [words, width] mean embeddings on the device of ``embedding``, in float32 (float64 for a float64
+        embedding), so that averaging half-precision weights adds no further rounding error. The row of a word
+        without sub-tokens is all zero, so the word's activation is 0 everywhere.
 
     Raises:
-        ConfigError: the tokenizer yields ids that the embedding does not have.
+        ConfigError: If the tokenizer yields an id for which the embedding has no row.
 
     Source:
         Wu et al., arXiv 2310.00492, the feed-forward analysis.
@@ -104,21 +104,25 @@ def word_embeddings(
         [[1.0], [1.5]]
     """
     table: Rows = torch.from_numpy(embedding) if isinstance(embedding, np.ndarray) else embedding
-    pieces = word_tokens(tokenizer, words)
-    largest = max(chain.from_iterable(pieces), default=-1)
+    tokens_by_word = word_tokens(tokenizer, words)
+    largest = max(chain.from_iterable(tokens_by_word), default=-1)
     if largest >= len(table):
         raise ConfigError(
-            f"the tokenizer yields id {largest}, but the embedding has {len(table)} rows: not of one model"
+            f"the tokenizer yields id {largest}, but the embedding has {len(table)} rows: "
+            "tokenizer and model do not belong together"
         )
     empty = _widened(table, np.empty(0, np.int64))
     means = empty.new_empty(len(words), empty.shape[1])
-    # Only the rows in use are widened, and not all at once: a whole vocabulary in float32 can be gigabytes.
+    # Convert only the rows in use, and in chunks: a whole vocabulary in float32 can take gigabytes.
     for start in range(0, len(words), WORDS):
-        part = pieces[start : start + WORDS]
-        used, place = np.unique(np.fromiter(chain.from_iterable(part), dtype=np.int64), return_inverse=True)
-        ends = np.cumsum([len(ids) for ids in part], dtype=np.int64)
+        chunk = tokens_by_word[start : start + WORDS]
+        # Distinct ids, and for each sub-token of the chunk the index of its id among these.
+        used, row_of_token = np.unique(
+            np.fromiter(chain.from_iterable(chunk), dtype=np.int64), return_inverse=True
+        )
+        ends = np.cumsum([len(ids) for ids in chunk], dtype=np.int64)
         means[start : start + WORDS] = torch.nn.functional.embedding_bag(
-            torch.from_numpy(place).to(table.device),
+            torch.from_numpy(row_of_token).to(table.device),
             _widened(table, used),
             torch.from_numpy(np.append(0, ends[:-1])).to(table.device),
             mode="mean",
@@ -127,5 +131,6 @@ def word_embeddings(
 
 
 def _widened(table: Rows, ids: Int64[np.ndarray, " rows"]) -> Float[Tensor, "rows width"]:
+    """Return rows of the table in float32, or in float64 if the table has it: [rows, width]."""
     rows = table[torch.from_numpy(ids).to(table.device)].detach()
     return rows if rows.dtype == torch.float64 else rows.float()

@@ -1,4 +1,4 @@
-"""How word files are opened, and how all their faults are told at once."""
+"""Reads word files, and reports all faults of a file in one error."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from shiftlens.errors import ConfigError, Problem
 
 
 def read_text(path: Path) -> str:
-    """The text of a file.
+    """Return the text of a UTF-8 file; a byte order mark is removed.
+
+    Args:
+        path: File to read.
 
     Raises:
-        ConfigError: it is not there or not UTF-8.
+        ConfigError: If the file cannot be opened or is not UTF-8.
     """
     try:
         return path.read_bytes().decode("utf-8-sig")
@@ -23,10 +26,16 @@ def read_text(path: Path) -> str:
 
 
 def raise_problems(path: Path, problems: list[Problem], remedy: str, shown: int = 50) -> None:
-    """Raises one error that lists the faults of a file; does nothing where there are none.
+    """Raise one error that lists the faults of a file; do nothing if there are none.
+
+    Args:
+        path: File that has the faults.
+        problems: Faults of the file.
+        remedy: Last line of the message: the expected format, or what to do.
+        shown: Number of faults to list; the message only counts the rest.
 
     Raises:
-        ConfigError: ``problems`` is not empty; the first ``shown`` are spelt out and the rest counted.
+        ConfigError: If ``problems`` is not empty.
     """
     if problems:
         more = [f"  and {len(problems) - shown} more"] if len(problems) > shown else []

@@ -1,4 +1,4 @@
-"""The word data of a run, as the configuration group ``words`` names it."""
+"""Loads the vocabulary, verb lists and word vectors that the configuration group ``words`` names."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Lexicon:
-    """A vocabulary with its verbs and its word vectors.
+    """Vocabulary with its verbs and its word vectors.
 
     Args:
-        words: the vocabulary.
-        instruction: instruction verb -> indices of the words that stand for it.
-        general: general verb -> indices of the words that stand for it.
-        vectors_source: ``glove`` or a file, read on first use.
-        cache: folder for what is fetched.
+        words: Vocabulary, most frequent word first.
+        instruction: Instruction verb -> indices of the vocabulary words that stand for it.
+        general: General verb -> indices of the vocabulary words that stand for it.
+        vectors_source: ``glove``, or a file of word vectors; loaded on first use.
+        cache: Folder for downloaded files.
     """
 
     words: Words
@@ -40,30 +40,34 @@ class Lexicon:
 
     @cached_property
     def vectors(self) -> Vectors:
-        """The word vectors."""
+        """Word vectors, as loaded from ``vectors_source``."""
         return load_vectors(self.vectors_source, self.cache)
 
     @cached_property
     def unit(self) -> Float[np.ndarray, "words dim"]:
-        """[words, dim] unit vectors of the vocabulary, see :meth:`~shiftlens.words.vectors.Vectors.unit`."""
+        """[words, dim] unit vectors of the vocabulary; see :meth:`~shiftlens.words.vectors.Vectors.unit`."""
         return self.vectors.unit(self.words.words)
 
     @cached_property
     def threshold(self) -> Float[np.ndarray, " words"]:
-        """[words] cosine above which a word could co-occur with each word of the vocabulary."""
+        """[words] co-occurrence threshold of each vocabulary word, a cosine.
+
+        See :func:`~shiftlens.words.vectors.cooccurrence_threshold`; the reference words are the first
+        :data:`~shiftlens.words.vectors.FREQUENT` words of the vocabulary.
+        """
         return cooccurrence_threshold(self.vectors, self.words.words, self.words.first(FREQUENT).words)
 
 
 def lexicon_from_config(words: Mapping[str, Any], cache: str | Path) -> Lexicon:
-    """Read the ``words`` group of the configuration.
+    """Load what the ``words`` group of the configuration names.
 
     Args:
-        words: keys ``vocabulary, size, vectors, instruction_verbs, general_verbs, inflections``, explained in
-            ``conf/words/default.yaml``. A key that is missing has its value in that file.
-        cache: folder for what is fetched.
+        words: Keys ``vocabulary, size, vectors, instruction_verbs, general_verbs, inflections``, explained in
+            ``conf/words/default.yaml``; a missing key has the value given there.
+        cache: Folder for downloaded files.
 
     Raises:
-        ConfigError: lists every key and every file that is wrong.
+        ConfigError: If a value or a file is invalid; the message lists all of them.
 
     Example:
         >>> from shiftlens.support.cache_path import cache_dir
@@ -82,19 +86,19 @@ def lexicon_from_config(words: Mapping[str, Any], cache: str | Path) -> Lexicon:
     vectors = str(words["vectors"])
     if vectors != "glove" and not Path(vectors).expanduser().is_file():
         problems.append(f"words.vectors={vectors}: no such file; name a file of word vectors, or glove")
-    lists = words["instruction_verbs"], words["general_verbs"]
-    instruction = _try(problems, "instruction_verbs", lambda: instruction_verbs(lists[0])) or ()
-    general = _try(problems, "general_verbs", lambda: general_verbs(lists[1])) or ()
+    verb_files = words["instruction_verbs"], words["general_verbs"]
+    instruction = _try(problems, "instruction_verbs", lambda: instruction_verbs(verb_files[0])) or ()
+    general = _try(problems, "general_verbs", lambda: general_verbs(verb_files[1])) or ()
     if both := [verb for verb in general if verb in instruction]:
         problems.append(f"words.general_verbs: {', '.join(both)} are among the instruction verbs too")
     source = str(words["vocabulary"])
-    found = _try(problems, "vocabulary", lambda: _vocabulary(source, size, (*instruction, *general)))
-    if problems or found is None:
+    vocabulary = _try(problems, "vocabulary", lambda: _vocabulary(source, size, (*instruction, *general)))
+    if problems or vocabulary is None:
         raise ConfigError("\n".join(problems))
     return Lexicon(
-        found,
-        verb_indices(instruction, found.words, inflections),
-        verb_indices(general, found.words, inflections),
+        vocabulary,
+        verb_indices(instruction, vocabulary.words, inflections),
+        verb_indices(general, vocabulary.words, inflections),
         vectors,
         Path(cache).expanduser(),
     )
@@ -105,7 +109,7 @@ def _vocabulary(source: str, size: int | None, include: Sequence[str]) -> Words:
 
 
 def _try(problems: list[str], key: str, read: Callable[[], T]) -> T | None:
-    """What ``read`` returns; on an error ``None``, and one problem more."""
+    """Return the result of ``read``; on a configuration error, append it to ``problems`` and return ``None``."""
     try:
         return read()
     except ConfigError as error:

