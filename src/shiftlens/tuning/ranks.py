@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 
+from shiftlens.support.libraries.lightning_parts import set_data_parallel_size
+
 
 class Sharded(ModelParallelStrategy):
     """Every process keeps a part of each weight, its gradient and its optimizer state (FSDP2).
@@ -23,7 +25,7 @@ class Sharded(ModelParallelStrategy):
 
     def setup_environment(self) -> None:
         """All processes share the data; none splits a single product."""
-        self._data_parallel_size = self.num_nodes * self.num_processes
+        set_data_parallel_size(self, self.num_nodes * self.num_processes)
         super().setup_environment()
 
 

@@ -25,6 +25,7 @@ from shiftlens.attribution.llama.layer import BLOCK, Attention, Norm, gates, joi
 from shiftlens.attribution.llama.packing import Part, groups
 from shiftlens.attribution.llama.tangents import Crossing
 from shiftlens.attribution.modes.primal import Primal
+from shiftlens.support.libraries.transformers_parts import body_of
 
 
 def llama_cotangents(
@@ -46,7 +47,7 @@ def llama_cotangents(
         d f_m / d E, [chunk, length - cut, width], zero after the position that predicts y_m; and the derivatives
         of f_m along the tangents, [sources, chunk], with the sources in the order of ``crossings``.
     """
-    body = getattr(model, model.base_model_prefix)
+    body = body_of(model)
     length, response = len(primal.embeddings), len(primal.gradient)
     cos, sin = rotations(body, primal.embeddings[cut:], cut)  # [positions, head] each
     # Inputs of the norms, [positions, width] each: two per layer, and that of the last norm.
@@ -88,7 +89,7 @@ def entrances(model: PreTrainedModel) -> list[nn.Module]:
     Args:
         model: Model that :func:`~shiftlens.attribution.llama.layer.takes` accepts.
     """
-    body = getattr(model, model.base_model_prefix)
+    body = body_of(model)
     norms = [norm for layer in body.layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
     return [*norms, body.norm]
 

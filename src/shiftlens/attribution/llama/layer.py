@@ -26,12 +26,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
-from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
-from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
-from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-_LAYERS = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer, Qwen3DecoderLayer)
+from shiftlens.support.libraries.torch_parts import forward_hooks
+from shiftlens.support.libraries.transformers_parts import LLAMA_LAYERS, body_of, is_own_hook
+
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _MLP = ("gate_proj", "up_proj", "down_proj")
 _ALL = slice(None)
@@ -56,22 +54,20 @@ def takes(model: PreTrainedModel, length: int) -> bool:
         >>> takes(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2)), 5)
         False
     """
-    body = getattr(model, model.base_model_prefix)
+    body = body_of(model)
     layers = getattr(body, "layers", ())
     kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
     if not layers or len(kinds) != 1 or model.dtype not in (torch.float32, torch.float64):
         return False
     if model.device.type == "meta":
         return False
-    plain = all(type(layer) in _LAYERS and _is_plain(layer, length) for layer in layers)
+    plain = all(type(layer) in LLAMA_LAYERS and _is_plain(layer, length) for layer in layers)
     return plain and not any(map(_is_hooked, [*layers, body.norm]))
 
 
 def _is_hooked(root: nn.Module) -> bool:
     """Return whether a module or one of its submodules has a hook that could change what the module computes."""
-    hooks = [hook for m in root.modules() for hook in (*m._forward_pre_hooks.values(), *m._forward_hooks.values())]
-    # The hooks of transformers itself only record outputs.
-    return any(not (getattr(hook, "__module__", None) or "").startswith("transformers.") for hook in hooks)
+    return any(not is_own_hook(hook) for module in root.modules() for hook in forward_hooks(module))
 
 
 def _is_plain(layer: Any, length: int) -> bool:

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from shiftlens.attribution.llama.layer import BLOCK, Attention, Norm, gates, joined, rotations
 from shiftlens.attribution.llama.packing import Part, groups
 from shiftlens.attribution.modes.primal import Primal
+from shiftlens.support.libraries.transformers_parts import body_of
 
 
 class Crossing(NamedTuple):
@@ -61,7 +62,7 @@ def llama_tangents(
         The tangents of h, [chunk, cut - sources[0], hidden], or None; and the tangents of keys and values, pack by
         pack in the order of the sources, or an empty list.
     """
-    start, body = sources[0], getattr(model, model.base_model_prefix)
+    start, body = sources[0], body_of(model)
     x = primal.embeddings[start:cut]  # [positions, width], the primal residual stream of the window
     cos, sin = rotations(body, x, start)  # [positions, head] each
     spans = list(groups([cut - source for source in sources]))  # the sources of each pack

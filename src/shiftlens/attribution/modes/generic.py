@@ -19,6 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from shiftlens.attribution.llama.layer import joined
 from shiftlens.attribution.llama.tangents import Crossing
 from shiftlens.attribution.modes.primal import Primal
+from shiftlens.support.libraries.transformers_parts import body_of
 
 
 def tangents(
@@ -164,6 +165,7 @@ def _cache(pairs: Sequence[tuple[Tensor, Tensor]]) -> DynamicCache:
 
 def _body(model: PreTrainedModel, embeddings: Tensor, cache: DynamicCache) -> Float[Tensor, "position hidden"]:
     """Run the body, the model without its output layer, on embeddings, [1, positions, width]."""
-    body = getattr(model, model.base_model_prefix)
-    out: Tensor = body(inputs_embeds=embeddings, past_key_values=cache, use_cache=True).last_hidden_state[0]
+    out: Tensor = body_of(model)(
+        inputs_embeds=embeddings, past_key_values=cache, use_cache=True
+    ).last_hidden_state[0]
     return out

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from shiftlens.errors import ShiftLensError
+from shiftlens.support.libraries.transformers_parts import attention_of, register_attention, set_attention
 
 _NAME = "shiftlens_plain"
 _BLOCK = 128  # query positions per block; each block skips the keys after its last query
@@ -117,8 +116,7 @@ class _Attend(torch.autograd.Function):
         return torch.cat(blocks, dim=3).flatten(2, 3), None
 
 
-ALL_ATTENTION_FUNCTIONS.register(_NAME, _plain_attention)
-ALL_MASK_ATTENTION_FUNCTIONS.register(_NAME, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
+register_attention(_NAME, _plain_attention)
 
 
 @contextmanager
@@ -139,18 +137,17 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
         (True, True)
     """
     training = [module for module in model.modules() if module.training]
-    # Written to the configurations directly, because set_attn_implementation warns or refuses for some families.
     configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
-    implementations = [(config, config._attn_implementation_internal) for config in configs.values()]
+    implementations = [(config, attention_of(config)) for config in configs.values()]
     try:
         for module in training:
             module.training = False
         for config, _ in implementations:
-            config._attn_implementation_internal = _NAME
+            set_attention(config, _NAME)
         yield
     finally:
         for config, implementation in implementations:
-            config._attn_implementation_internal = implementation
+            set_attention(config, implementation)
         for module in training:
             module.training = True
 

@@ -12,6 +12,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from shiftlens.attribution.targets import Reading, at_logits
 from shiftlens.hooks import EmbeddingTap, HeadTap, StreamTap
+from shiftlens.support.libraries.transformers_parts import cached
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def primal_pass(
         # The output layer acts on each position alone, so one backward pass gives d f_m / d h for every m.
         (gradient,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))  # [1, response, hidden]
     # For each layer: [1, groups, length, head].
-    keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
+    keys, values = zip(*cached(cache), strict=True)
     streams = tuple(stream[0] for stream in taps.streams)  # [length, width] each
     hidden = head.body[0].detach()  # [response, hidden]
     return Primal(embedding.embedding[0].detach(), gradient[0], hidden, reading, keys, values, streams)

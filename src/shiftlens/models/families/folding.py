@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+
+from shiftlens.support.libraries.transformers_parts import Conv1D
 
 
 @dataclass(frozen=True)
