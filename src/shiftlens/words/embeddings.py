@@ -20,7 +20,7 @@ WORDS = 2048
 
 
 @runtime_checkable
-class Rows(Protocol):
+class RowSource(Protocol):
     """Interface of an embedding table that returns rows by index, as a tensor does."""
 
     @property
@@ -73,7 +73,7 @@ def word_tokens(tokenizer: Any, words: Sequence[str]) -> list[list[int]]:
 def word_embeddings(
     tokenizer: Any,
     words: Sequence[str],
-    embedding: Rows | Float[np.ndarray, "vocab width"],
+    embedding: RowSource | Float[np.ndarray, "vocab width"],
 ) -> Float[Tensor, "words width"]:
     """Return the mean of the sub-token embeddings of each word.
 
@@ -103,7 +103,7 @@ def word_embeddings(
         >>> word_embeddings(tokenizer, ["up", "upon"], np.array([[1.0], [2.0], [9.0]])).tolist()
         [[1.0], [1.5]]
     """
-    table: Rows = torch.from_numpy(embedding) if isinstance(embedding, np.ndarray) else embedding
+    table: RowSource = torch.from_numpy(embedding) if isinstance(embedding, np.ndarray) else embedding
     tokens_by_word = word_tokens(tokenizer, words)
     largest = max(chain.from_iterable(tokens_by_word), default=-1)
     if largest >= len(table):
@@ -130,7 +130,7 @@ def word_embeddings(
     return means
 
 
-def _widened(table: Rows, ids: Int64[np.ndarray, " rows"]) -> Float[Tensor, "rows width"]:
+def _widened(table: RowSource, ids: Int64[np.ndarray, " rows"]) -> Float[Tensor, "rows width"]:
     """Return rows of the table in float32, or in float64 if the table has it: [rows, width]."""
     rows = table[torch.from_numpy(ids).to(table.device)].detach()
     return rows if rows.dtype == torch.float64 else rows.float()

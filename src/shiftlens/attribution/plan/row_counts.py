@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+TokenRows = NDArray[np.int64]
 
 
-def carried(sources: Sequence[int], total: int, response: int) -> tuple[Rows, Rows]:
+def carried(sources: Sequence[int], total: int, response: int) -> tuple[TokenRows, TokenRows]:
     """Count, for every possible cut, the token rows of the tangents and those of the cotangents.
 
     Each source before the cut has a tangent from its position up to the cut. Each response token that is predicted
@@ -23,7 +23,7 @@ def carried(sources: Sequence[int], total: int, response: int) -> tuple[Rows, Ro
         response: Number of response tokens.
 
     Returns:
-        Rows of tangents and rows of cotangents, [total] each, for cuts from 0 to total - 1.
+        TokenRows of tangents and rows of cotangents, [total] each, for cuts from 0 to total - 1.
 
     Example:
         >>> carried([0, 2], 5, 2)
@@ -35,7 +35,7 @@ def carried(sources: Sequence[int], total: int, response: int) -> tuple[Rows, Ro
     return _ahead(sources, total).cumsum(), later_tokens[::-1].cumsum()[::-1]
 
 
-def _ahead(positions: Sequence[int] | Rows, total: int, weights: Rows | None = None) -> Rows:
+def _ahead(positions: Sequence[int] | TokenRows, total: int, weights: TokenRows | None = None) -> TokenRows:
     """Count, for each position of a text, the ``positions`` before it, or sum their weights: [total]."""
     sums = np.bincount(np.asarray(positions, dtype=np.int64), weights, minlength=total)[: total - 1]
     return np.concatenate([[0], sums.cumsum()]).astype(np.int64)
@@ -65,7 +65,7 @@ def token_rows(mode: str, sources: Sequence[int], total: int, response: int, wri
     return int(carried(sources, total, response)[1][min(sources, default=0) if written_out else 0])
 
 
-def crossing_rows(sources: Sequence[int], total: int, together: int) -> Rows:
+def crossing_rows(sources: Sequence[int], total: int, together: int) -> TokenRows:
     """Count, for every possible cut, the rows of keys and values whose tangents are kept.
 
     Tangents are packed in the order of the sources; each tangent of a pack keeps the rows from the pack's first
@@ -77,7 +77,7 @@ def crossing_rows(sources: Sequence[int], total: int, together: int) -> Rows:
         together: Maximum number of tangents in a pack.
 
     Returns:
-        Rows for cuts from 0 to total - 1, [total].
+        TokenRows for cuts from 0 to total - 1, [total].
 
     Example:
         >>> crossing_rows([0, 1, 5], 8, 2)
