@@ -23,7 +23,7 @@ def carried(sources: Sequence[int], total: int, response: int) -> tuple[TokenRow
         response: Number of response tokens.
 
     Returns:
-        TokenRows of tangents and rows of cotangents, [total] each, for cuts from 0 to total - 1.
+        Rows of tangents and rows of cotangents, [total] each, for cuts from 0 to total - 1.
 
     Example:
         >>> carried([0, 2], 5, 2)
@@ -77,7 +77,7 @@ def crossing_rows(sources: Sequence[int], total: int, together: int) -> TokenRow
         together: Maximum number of tangents in a pack.
 
     Returns:
-        TokenRows for cuts from 0 to total - 1, [total].
+        Rows for cuts from 0 to total - 1, [total].
 
     Example:
         >>> crossing_rows([0, 1, 5], 8, 2)
