@@ -1,4 +1,4 @@
-"""Model sources, pairs, and loading."""
+"""Resolves, identifies and loads the two models of a pair."""
 
 from shiftlens.models.identity import Identity, fingerprint
 from shiftlens.models.loading import LM, load_lm, load_tokenizer
