@@ -1,4 +1,4 @@
-"""Capture the input embeddings of a forward pass and the gradient that comes back to them."""
+"""Captures the input embeddings of a forward pass, and the gradient with respect to them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from transformers import PreTrainedModel
 
 
 class EmbeddingTap:
-    """Make the input embeddings of a model a leaf of the graph, and catch their gradient.
+    """Context manager that makes the input embeddings of a model a leaf of the graph and captures their gradient.
 
-    A forward hook replaces the embedding layer's output by a detached copy that wants a gradient;
-    a backward hook on that copy keeps what arrives. Parameters can stay frozen. Families that scale
-    embeddings afterwards (Gemma) need nothing special: ``<dL/dE, E>`` is the same for ``E`` and ``cE``.
+    A forward hook replaces the output of the embedding layer by a detached tensor that requires a gradient; a hook
+    on that tensor stores the gradient. Parameters can stay frozen. Families that scale the embeddings afterwards
+    (Gemma) need no special case: ``<dL/dE, E>`` is the same for ``E`` and ``cE``.
 
     Args:
-        model: a Hugging Face causal language model.
+        model: Hugging Face causal language model.
 
     Attributes:
-        embedding: [batch, total, width] the captured leaf of the last forward pass.
-        gradient: [batch, total, width] the gradient of the last ``backward()``; ``None`` before.
+        embedding: [batch, total, width] leaf of the last forward pass; ``None`` before.
+        gradient: [batch, total, width] gradient of the last ``backward()``; ``None`` before.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""Capture what enters the output layer, where body and head of a language model part."""
+"""Captures the input of the output layer, the boundary between body and head of a language model."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from transformers import PreTrainedModel
 
 
 class HeadTap:
-    """Cut the graph before the output layer.
+    """Context manager that cuts the graph before the output layer.
 
-    Everything after that point acts on each position by itself, whatever the family does there
-    (bias, scaling, soft caps), so one backward pass through the head gives the gradients of all
-    response tokens at once, and only the body is paid for token by token. A linear head of a model in half
-    precision is computed in float32: its rows share a large common part that cancels in a gradient.
+    After the cut, each position is computed by itself in every family (bias, scaling, soft caps). So one backward
+    pass through the head gives the gradients for all response tokens, and only the body needs one pass per token.
+    The linear head of a model in half precision is computed in float32, because its rows share a large component
+    that cancels in a gradient. Gradients are enabled from the cut on, until the context ends.
 
     Args:
-        model: a Hugging Face causal language model.
+        model: Hugging Face causal language model.
 
     Attributes:
-        body: [batch, kept, width] the hidden states as the body computed them, in its graph.
-        leaf: [batch, kept, width] the same values as a leaf, at least float32 before a linear head, from which
-            the logits were computed.
+        body: [batch, kept, width] hidden states from the body, in its graph; kept is the number of positions that
+            reach the output layer.
+        leaf: [batch, kept, width] the same values as a leaf, from which the logits are computed; in at least
+            float32 if the head is linear.
     """
 
     body: Float[Tensor, "batch kept width"] | None = None
@@ -61,7 +62,7 @@ class HeadTap:
         wide = torch.promote_types(output.dtype, torch.float32)
         if wide == output.dtype:
             return output
-        # A tied output layer of a spread model may lie on another device than the last layer.
+        # In a model split over devices, a tied output layer may be on another device than the last layer.
         self.leaf = args[0].detach().to(layer.weight.device, wide).requires_grad_()
         bias = None if layer.bias is None else layer.bias.to(wide)
         return nn.functional.linear(self.leaf, layer.weight.to(wide), bias)

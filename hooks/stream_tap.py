@@ -1,4 +1,4 @@
-"""Capture what enters some modules of a model, in one pass."""
+"""Captures the inputs of several modules of a model in one forward pass."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from torch.utils.hooks import RemovableHandle
 
 
 class StreamTap:
-    """Keep what enters each of some modules, such as the layers of a model and its last norm.
+    """Context manager that stores the inputs of modules, such as the layers of a model and its last norm.
 
     Args:
-        modules: the modules; each must be called with the stream as its first positional argument.
+        modules: Modules to watch; each must be called with the residual stream as its first positional argument.
 
     Attributes:
-        streams: what entered each module in the last pass, detached, in the order of the calls.
+        streams: [batch, total, width] per call, in the order of the calls: the detached input of a module. Inputs
+            of several forward passes accumulate.
 
     Example:
         >>> import torch

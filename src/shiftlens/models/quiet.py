@@ -1,4 +1,4 @@
-"""Keep other libraries from talking over what a run tells its user."""
+"""Silences messages of other libraries that would hide the output of a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ _NOISE = (
     ".*lr_scheduler.step.*before.*optimizer.step.*",
     ".*dirpath has changed.*",
 )
+"""Regular expressions of warnings to ignore."""
 
 
 def quiet_libraries() -> None:
-    """Silence start-up lines, hints about workers and bars of half a second; errors and our own lines stay.
+    """Silence start-up lines, progress bars and some warnings of Lightning and transformers; errors stay visible.
 
     Example:
         >>> quiet_libraries()

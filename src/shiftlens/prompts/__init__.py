@@ -1,4 +1,4 @@
-"""Prompts with spans: what they are, where they come from, how they are fed."""
+"""Defines prompts with instruction and context spans, reads them, and encodes them as token ids."""
 
 from shiftlens.prompts.encode import Encoded, EncodeError, encode
 from shiftlens.prompts.readers import PromptSet, read_prompts

@@ -1,4 +1,4 @@
-"""From a prompt to the exact token ids a model reads, with its spans as token masks."""
+"""Encodes a prompt as the exact token ids fed to a model, and maps its spans to token masks."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from shiftlens.prompts.schema import Prompt, Span
 
 log = logging.getLogger(__name__)
 DATE = "26 Jul 2024"
-"""What a chat template writes where it asks for today's date."""
-_PLACE = "\ue000\ue001"  # private-use characters: no template contains or changes them
+"""Fixed date for chat templates that write today's date."""
+_PLACEHOLDER = "\ue000\ue001"  # private-use characters: no template contains or changes them
 
 
 class EncodeError(ValueError):
-    """A prompt that cannot be encoded; ``field`` is the part of it at fault."""
+    """Raised when a prompt cannot be encoded.
+
+    Args:
+        field: Field of the prompt that is at fault: ``text``, ``instruction`` or ``context``.
+        message: Description of the fault, to follow the name of the field.
+    """
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -30,16 +35,16 @@ class EncodeError(ValueError):
 
 @dataclass(frozen=True)
 class Encoded:
-    """A prompt as a model reads it. N is the number of the user's own prompt tokens.
+    """Token ids of a prompt and the regions of its tokens. N is the number of tokens of the user's text.
 
     Args:
-        prompt: the prompt.
-        input_ids: [total] exact ids fed, template and special tokens included.
-        prompt_index: [N] positions of the user's prompt tokens in ``input_ids``.
-        tokens: [N] those tokens as text.
-        instruction: [N] whether a token touches an instruction span.
-        context: [N] whether a token touches a context span.
-        cut: number of the user's tokens that were cut off at the end to fit.
+        prompt: Prompt that was encoded.
+        input_ids: [total] exact ids fed to the model, including template and special tokens.
+        prompt_index: [N] positions of the tokens of the user's text in ``input_ids``.
+        tokens: [N] texts of these tokens.
+        instruction: [N] whether each of these tokens overlaps an instruction span.
+        context: [N] whether each of these tokens overlaps a context span.
+        cut: Number of tokens cut off the end of the user's text to fit the limit.
     """
 
     prompt: Prompt
@@ -52,7 +57,7 @@ class Encoded:
 
     @property
     def regions(self) -> list[str]:
-        """[N] ``instruction``, ``context`` or ``other``; a token in both counts as instruction."""
+        """[N] region of each token: ``instruction`` (also if it overlaps both), ``context`` or ``other``."""
         pairs = zip(self.instruction, self.context, strict=True)
         return ["instruction" if i else "context" if c else "other" for i, c in pairs]
 
@@ -64,24 +69,28 @@ def encode(
     max_tokens: int | None = None,
     on_long: str = "refuse",
 ) -> Encoded:
-    """Wrap a prompt in its template, tokenize it once, and map its spans to tokens.
+    """Wrap a prompt in a template, tokenize the result, and map the prompt's spans to tokens.
 
-    The whole text is tokenized in one piece, so that the ids are those a chat application would
-    feed; the user's tokens are those that touch a character of the user's text.
+    Template and text are tokenized together, so the ids are those that a chat application would feed. A token
+    belongs to the user's text if it overlaps at least one character of that text.
 
     Args:
-        prompt: the prompt.
-        tokenizer: a tokenizer that gives character offsets.
-        template: ``none``, a text with ``{prompt}``, or ``jinja:`` and a chat template.
-        max_tokens: the most prompt tokens that fit, template included; ``None`` is no limit.
-        on_long: ``refuse`` a longer prompt, or ``cut`` the end of the user's text.
+        prompt: Prompt to encode.
+        tokenizer: Tokenizer that returns character offsets.
+        template: ``none``, a text that contains ``{prompt}``, or ``jinja:`` followed by a chat template.
+        max_tokens: Maximum number of ids, template included; ``None`` sets no limit.
+        on_long: What to do with a longer prompt: ``refuse`` it, or ``cut`` the end of the user's text.
+
+    Returns:
+        The ids, the positions and texts of the user's tokens, and one mask per kind of span.
 
     Raises:
-        EncodeError: too long and refused, a span lost by the cut, or no token of the user's left.
-        ConfigError: the template cannot hold the prompt.
+        EncodeError: The prompt is too long and ``on_long`` is ``refuse``, a span overlaps no token that is kept,
+            or the user's text has no token.
+        ConfigError: The template cannot be rendered, leaves out the user's message, or rewrites it.
     """
-    before, text, after, shift = _wrap(prompt.text, tokenizer, template)
-    # A chat template writes its special tokens itself; adding them again would double the BOS.
+    before, text, after, trimmed = _wrap(prompt.text, tokenizer, template)
+    # A chat template already contains its special tokens; adding them here would double the BOS token.
     output = tokenizer(
         before + text + after,
         add_special_tokens=not template.startswith("jinja:"),
@@ -92,7 +101,7 @@ def encode(
     if len(ids) > 1 and ids[0] == ids[1] == tokenizer.bos_token_id:
         _warn_double_bos(tokenizer.name_or_path)
         ids, offsets = ids[1:], offsets[1:]
-    index = [i for i, span in enumerate(offsets) if _touches(span, (len(before), len(before) + len(text)))]
+    index = [i for i, span in enumerate(offsets) if _overlap(span, (len(before), len(before) + len(text)))]
     cut = 0
     if max_tokens is not None and len(ids) > max_tokens:
         cut = len(ids) - max_tokens
@@ -102,16 +111,16 @@ def encode(
             )
         if cut >= len(index):
             raise EncodeError("text", f"does not fit: the template alone leaves no room in {max_tokens} tokens")
-        gone = set(index[len(index) - cut :])
-        ids = [token for i, token in enumerate(ids) if i not in gone]
-        offsets = [span for i, span in enumerate(offsets) if i not in gone]
+        dropped = set(index[len(index) - cut :])
+        ids = [token for i, token in enumerate(ids) if i not in dropped]
+        offsets = [span for i, span in enumerate(offsets) if i not in dropped]
         index = index[: len(index) - cut]
     if not index:
         raise EncodeError("text", "has no token of its own under this tokenizer")
-    shifted = len(before) - shift
-    own = [offsets[i] for i in index]
+    shift = len(before) - trimmed  # from offsets in the prompt's text to offsets in the whole text
+    user_offsets = [offsets[i] for i in index]
     masks = {
-        name: _mask(own, [(s + shifted, e + shifted) for s, e in spans], spans, name, cut)
+        name: _mask(user_offsets, [(s + shift, e + shift) for s, e in spans], spans, name, cut)
         for name, spans in (("instruction", prompt.instruction), ("context", prompt.context))
     }
     tokens = tuple(token_texts(tokenizer, [ids[i] for i in index]))
@@ -121,9 +130,24 @@ def encode(
 def _mask(
     offsets: list[Span], shifted: list[Span], spans: tuple[Span, ...], name: str, cut: int
 ) -> Bool[np.ndarray, " prompt"]:
+    """Mark the tokens that overlap a span.
+
+    Args:
+        offsets: [N] character offsets of the user's tokens in the whole text.
+        shifted: Spans in the whole text.
+        spans: The same spans in the prompt's text, for the error message.
+        name: ``instruction`` or ``context``, for the error.
+        cut: Number of tokens cut off, for the error message.
+
+    Returns:
+        [N] mask.
+
+    Raises:
+        EncodeError: A span overlaps no token.
+    """
     mask = np.zeros(len(offsets), dtype=bool)
     for span, original in zip(shifted, spans, strict=True):
-        hits = [_touches(offset, span) for offset in offsets]
+        hits = [_overlap(offset, span) for offset in offsets]
         if not any(hits):
             why = f"was lost when {cut} tokens were cut off" if cut else "touches no token"
             raise EncodeError(name, f"span {list(original)} {why}")
@@ -131,41 +155,56 @@ def _mask(
     return mask
 
 
-def _touches(a: Span, b: Span) -> bool:
+def _overlap(a: Span, b: Span) -> bool:
     return max(a[0], b[0]) < min(a[1], b[1])
 
 
 def _mend_offsets(offsets: list[Span], length: int) -> list[Span]:
-    """Give zero-width tokens the characters up to the next token's start.
+    """Extend zero-width offsets up to the start of the next token.
 
-    Some byte-level tokenizers report ``(s, s)`` for every token. Special tokens added around
-    the text are ``(0, 0)`` too: in front they stay empty, behind they lie at the end.
+    Some byte-level tokenizers report ``(s, s)`` for every token. Special tokens added before or after the text
+    have ``(0, 0)``: those before stay empty, those after are placed at the end of the text.
+
+    Args:
+        offsets: [total] offsets as the tokenizer reports them.
+        length: Number of characters in the text.
+
+    Returns:
+        [total] repaired offsets.
     """
     last = len(offsets)
-    while last > 1 and offsets[last - 1] == (0, 0):  # special tokens added behind the text
+    while last > 1 and offsets[last - 1] == (0, 0):  # special tokens added after the text
         last -= 1
-    mended: list[Span] = []
+    repaired: list[Span] = []
     next_start = length
     for start, end in reversed(offsets[:last]):
-        mended.append((start, end if end > start else max(start, next_start)))
+        repaired.append((start, end if end > start else max(start, next_start)))
         next_start = min(start, next_start)
-    return [*reversed(mended), *[(length, length)] * (len(offsets) - last)]
+    return [*reversed(repaired), *[(length, length)] * (len(offsets) - last)]
 
 
 def _wrap(text: str, tokenizer: PreTrainedTokenizerBase, template: str) -> tuple[str, str, str, int]:
-    """Text before the prompt, the prompt as the template writes it, text after, characters trimmed in front."""
+    """Split the rendered template at the user's text.
+
+    Returns:
+        Template text before the user's text, the user's text as the template writes it, template text after it,
+        and the number of characters that the template trims from the start of the user's text.
+
+    Raises:
+        ConfigError: The template leaves out the user's message or rewrites it.
+    """
     if template == "none":
         return "", text, "", 0
     if not template.startswith("jinja:"):
         before, after = template.split("{prompt}", 1)
         return before, text, after, 0
     render = functools.partial(_render, tokenizer, template.removeprefix("jinja:"))
-    before, place, after = render(_PLACE).partition(_PLACE)
-    if not place:
+    before, placeholder, after = render(_PLACEHOLDER).partition(_PLACEHOLDER)
+    if not placeholder:
         raise ConfigError("the chat template does not write the user's message; set model.template=none or a text")
-    whole = render(text)
+    rendered = render(text)
     for kept in (text, text.strip()):
-        if whole == before + kept + after:
+        if rendered == before + kept + after:
             return before, kept, after, text.index(kept) if kept else 0
     raise ConfigError("the chat template rewrites the user's message, so spans cannot be followed; use another")
 
@@ -179,7 +218,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, template: str, text: str) -> str
                 chat_template=template,
                 tokenize=False,
                 add_generation_prompt=True,
-                # Templates that write today's date would make every day another prompt.
+                # A template that writes today's date would give other ids every day.
                 date_string=DATE,
                 strftime_now=lambda _: DATE,
             )
@@ -194,18 +233,18 @@ def _warn_double_bos(name: str) -> None:
 
 
 def token_texts(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[str]:
-    """Each token as a person reads it: leading spaces kept, bytes decoded where they are a character.
+    """Decode each token by itself, keeping its leading space.
 
     Args:
-        tokenizer: the tokenizer.
+        tokenizer: Tokenizer of the ids.
         ids: [tokens] token ids.
 
     Returns:
-        [tokens] texts; a token that is part of a character shows the replacement character.
+        [tokens] texts; a token that is only part of a character becomes the replacement character.
     """
     texts = []
     for piece, token in zip(tokenizer.convert_ids_to_tokens(ids), ids, strict=True):
         text = tokenizer.decode([token], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        # SentencePiece decoders drop the space that a word starts with.
+        # SentencePiece decoders drop the space before a word.
         texts.append(" " + text if piece.startswith("▁") and not text.startswith(" ") else text)
     return texts

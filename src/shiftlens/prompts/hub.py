@@ -1,4 +1,4 @@
-"""Prompts of public data sets on the Hugging Face hub."""
+"""Reads prompts from public data sets on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -10,12 +10,18 @@ from shiftlens.prompts.validate import Row
 
 
 def self_instruct(row: Mapping[str, Any]) -> dict[str, Any]:
-    r"""Self-Instruct's 252 user-oriented tasks, worded as the paper feeds them.
+    r"""Convert a row of Self-Instruct's 252 user-oriented tasks, in the paper's wording (arXiv 2310.00492).
 
-    A task with an input becomes ``<instruction>\n\nInput: <input>\n\nOutput:``; the input is the context,
-    the task and the word ``Input:`` are the instruction. The paper's annotators went by the meaning
-    instead (often a part of the input is instruction too): its exact spans are in its published files
-    only, see :mod:`shiftlens.prompts.tsv`.
+    A task with an input becomes ``<instruction>\n\nInput: <input>\n\nOutput:``. The input is the context; the
+    task and the word ``Input:`` are the instruction. The paper's annotators chose spans by meaning instead, and
+    often marked part of the input as instruction. Those spans are only in the paper's published files, see
+    :mod:`shiftlens.prompts.tsv`.
+
+    Args:
+        row: Row with ``id``, ``instruction`` and ``instances``.
+
+    Returns:
+        Fields of the prompt.
 
     Example:
         >>> record = self_instruct({"id": "a", "instruction": "Shout.", "instances": [{"input": "hi"}]})
@@ -23,32 +29,32 @@ def self_instruct(row: Mapping[str, Any]) -> dict[str, Any]:
         ('Shout.\n\nInput: hi\n\nOutput:', [(0, 6), (8, 14)], [(15, 17)])
     """
     instances = row["instances"]
-    if isinstance(instances, Mapping):  # how `datasets` used to return a list of objects
+    if isinstance(instances, Mapping):  # older versions of `datasets` return a list of objects as lists by key
         instances = [{key: values[0] for key, values in instances.items()}]
-    task, given = row["instruction"], instances[0].get("input") or ""
+    task, task_input = row["instruction"], instances[0].get("input") or ""
     record: dict[str, Any] = {"id": row["id"], "text": task, "reference": instances[0].get("output")}
-    if given:
+    if task_input:
         head = f"{task}\n\nInput: "
-        record["text"] = f"{head}{given}\n\nOutput:"
+        record["text"] = f"{head}{task_input}\n\nOutput:"
         record["instruction"] = [(0, len(task)), (len(task) + 2, len(head) - 1)]
-        record["context"] = [(len(head), len(head) + len(given))]
+        record["context"] = [(len(head), len(head) + len(task_input))]
     return record
 
 
 def lima(row: Mapping[str, Any]) -> dict[str, Any]:
-    """LIMA: the first turn of a conversation; the second, if there is one, is the reference."""
+    """Convert a LIMA row: the first turn is the prompt; the second, if there is one, is the reference."""
     turns = row["conversations"]
     return {"text": turns[0], "reference": turns[1] if len(turns) > 1 else None}
 
 
 def mt_bench(row: Mapping[str, Any]) -> dict[str, Any]:
-    """MT-Bench: the first of two turns, with its reference answer where one was published."""
+    """Convert an MT-Bench row: the first of its two turns, with the published reference answer if there is one."""
     reference = row.get("reference") or [None]
     return {"id": str(row["prompt_id"]), "text": row["prompt"][0], "reference": reference[0]}
 
 
 def ifeval(row: Mapping[str, Any]) -> dict[str, Any]:
-    """IFEval: the prompt alone; its own checks are not translated."""
+    """Convert an IFEval row: only the prompt; IFEval's own checks are not translated."""
     return {"id": str(row["key"]), "text": row["prompt"]}
 
 
@@ -61,14 +67,17 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 
 def map_rows(data: Iterable[Mapping[str, Any]], columns: str) -> Iterator[Row]:
-    """Turns the rows of a data set into records.
+    """Convert the rows of a data set to records of prompts.
 
     Args:
-        data: rows as ``datasets`` gives them.
-        columns: name of the mapping, a key of :data:`COLUMNS`.
+        data: Rows as ``datasets`` returns them.
+        columns: Name of the conversion, a key of :data:`COLUMNS`.
+
+    Yields:
+        One row per record, numbered from 1. A row that the conversion cannot read has a problem and no record.
 
     Raises:
-        ConfigError: there is no such mapping.
+        ConfigError: ``columns`` is not a key of :data:`COLUMNS`.
 
     Example:
         >>> next(map_rows([{"key": 7, "prompt": "Sing."}], "ifeval")).record
@@ -87,19 +96,22 @@ def map_rows(data: Iterable[Mapping[str, Any]], columns: str) -> Iterator[Row]:
 def fetch(
     repo: str, *, config: str | None, split: str, files: str | None, revision: str | None
 ) -> Iterable[Mapping[str, Any]]:
-    """Loads one split from the hub, or from the local cache of an earlier run. Runs no code of the data set.
+    """Load one split of a data set from the hub, or from the local cache. No code of the data set is run.
 
     Args:
-        repo: ``owner/name``.
-        config: named part of the data set, if it has any.
-        split: the split.
-        files: a JSON Lines file inside the repository, to read instead of what the repository declares
-            (for data sets that come with a loading script, which current ``datasets`` refuses).
-        revision: branch, tag or commit; the main branch if ``None``.
+        repo: Data set on the hub, as ``owner/name``.
+        config: Named configuration of the data set; ``None`` selects the default.
+        split: Name of the split.
+        files: JSON Lines file inside the repository, to read instead of the files that the repository declares;
+            for data sets with a loading script, which ``datasets`` no longer runs.
+        revision: Branch, tag or commit; ``None`` selects the main branch.
+
+    Returns:
+        The rows of the split.
 
     Raises:
-        ConfigError: the package ``datasets`` is not installed.
-        SourceError: the data set cannot be had.
+        ConfigError: The package ``datasets`` is not installed.
+        SourceError: The data set cannot be loaded; the message lists what was tried.
     """
     try:
         from datasets import load_dataset
@@ -108,14 +120,16 @@ def fetch(
             "Hub data sets need the package `datasets`: pip install 'shiftlens[hub]'.\n"
             "Without it choose data=verifiable, or data=jsonl data.path=FILE."
         ) from error
-    at = f"@{revision}" if revision else ""
+    suffix = f"@{revision}" if revision else ""
     try:
         if files:
-            address = f"hf://datasets/{repo}{at}/{files}"
+            address = f"hf://datasets/{repo}{suffix}/{files}"
             return load_dataset("json", data_files={split: address}, split=split)
         return load_dataset(repo, config, split=split, revision=revision)
-    except Exception as error:  # the hub client, its HTTP library and `datasets` each raise their own kinds
-        tried = f"{repo}{at}, " + (f"file {files}" if files else f"config {config or 'default'}, split {split}")
+    except Exception as error:  # the hub client, its HTTP library and `datasets` each have their own errors
+        tried = f"{repo}{suffix}, " + (
+            f"file {files}" if files else f"config {config or 'default'}, split {split}"
+        )
         reason = (str(error).strip() or "no message").splitlines()[0]
         raise SourceError(
             f"Cannot load the data set {repo} from the hub.\n"

@@ -1,4 +1,4 @@
-"""One way in for prompts, wherever they come from."""
+"""Reads prompts from files, the hub, or the embedded data set, as the configuration group ``data`` says."""
 
 from __future__ import annotations
 
@@ -19,19 +19,22 @@ __all__ = ["PromptSet", "read_prompts"]
 
 
 def read_prompts(data: Mapping[str, Any]) -> PromptSet:
-    """Reads and checks the prompts that the configuration group ``data`` names.
+    """Read and check the prompts that the configuration group ``data`` selects.
 
     Args:
-        data: the group as plain values: ``name``, ``reader`` (``verifiable``, ``jsonl``, ``parquet``, ``tsv``
-            or ``hub``, an entry point of the group ``shiftlens.readers``, or a node with ``_target_`` that
-            makes a :data:`Reader`), ``limit`` (first K prompts, taken after the whole file was checked; ``None``:
-            all), ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``. A missing key
-            has its value in ``conf/data/shared/prompts.yaml``.
+        data: Group as plain values: ``name``, ``reader`` (``verifiable``, ``jsonl``, ``parquet``, ``tsv`` or
+            ``hub``, an entry point of the group ``shiftlens.readers``, or a node with ``_target_`` that makes a
+            :data:`Reader`), ``limit`` (number of prompts to keep, from the first, after all rows were checked;
+            ``None`` keeps all), ``on_error`` (``raise`` or ``skip``), and the reader's own keys, see
+            ``conf/data``. A missing key has its value in ``conf/data/shared/prompts.yaml``.
+
+    Returns:
+        The prompts, in file order, and the problems of the rows that were left out.
 
     Raises:
-        ConfigError: a value of ``data`` cannot be used.
-        PromptError: rows have faults (all are listed), or no prompt is left.
-        SourceError: a hub data set cannot be had.
+        ConfigError: A value of ``data`` is invalid, or the prompt file cannot be read.
+        PromptError: Rows have problems (all are listed), or no prompt is left.
+        SourceError: A data set on the hub cannot be loaded.
 
     Example:
         >>> import tempfile
@@ -47,8 +50,8 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
         raise ConfigError(f"data.limit must be a positive integer or null, got {limit!r}")
     if on_error not in ("raise", "skip"):
         raise ConfigError(f"data.on_error must be raise or skip, got {on_error!r}")
-    prompts: PromptSet = reader(data, on_error == "skip")
-    return replace(prompts, prompts=prompts.prompts[:limit])
+    prompt_set: PromptSet = reader(data, on_error == "skip")
+    return replace(prompt_set, prompts=prompt_set.prompts[:limit])
 
 
 def _verifiable(data: Mapping[str, Any], skip: bool) -> PromptSet:
@@ -93,6 +96,7 @@ READERS: dict[str, Reader] = {
     "tsv": _tsv,
     "hub": _hub,
 }
+"""Readers by name. Each takes the group ``data`` and whether to skip rows that have problems."""
 
 
 def _name(data: Mapping[str, Any]) -> str:
@@ -101,7 +105,7 @@ def _name(data: Mapping[str, Any]) -> str:
 
 def _path(data: Mapping[str, Any]) -> Path:
     value = data.get("path")
-    if value in (None, "", "???"):  # ??? is how an unset mandatory value arrives from the configuration
+    if value in (None, "", "???"):  # ??? is an unset mandatory value of the configuration
         raise ConfigError(f"data.reader={data['reader']} needs a prompt file: set data.path=FILE")
     path = Path(str(value)).expanduser()
     if not path.is_file():
@@ -121,7 +125,7 @@ def _text(path: Path) -> str:
 
 
 def _json_rows(text: str) -> Iterator[Row]:
-    # Not splitlines: a JSON string may hold U+2028 and other line ends unescaped.
+    # Not splitlines: a JSON string may contain U+2028 and other line ends unescaped.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -152,7 +156,7 @@ def _parquet_rows(path: Path) -> Iterable[Row]:
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
-    """Undoes what tables do to missing values: integers turned to floats, keys added to objects."""
+    """Undo how a table stores missing values: make float ratings integers, remove empty keys of checks."""
     rating, check = record.get("rating"), record.get("check")
     if isinstance(rating, float) and (math.isnan(rating) or rating.is_integer()):
         record["rating"] = None if math.isnan(rating) else int(rating)

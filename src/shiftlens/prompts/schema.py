@@ -1,4 +1,4 @@
-"""What a prompt is: a text with known instruction and context spans, and perhaps a way to judge a response."""
+"""Defines a prompt: a text with instruction and context spans, and optionally a check of the response."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt and what is known about it.
+    """One prompt with its spans and whatever else is known about it.
 
     Args:
-        id: unique within its file.
-        text: what the user says, before any chat template.
-        instruction: spans of ``text`` that say what to do; at least one.
-        context: spans of ``text`` that are material to work on; may be empty.
-        dataset: name of the data set, the unit over which tests are run.
-        reference: an answer a person would accept, if known.
-        response: a response to explain instead of the model's own, if given.
-        rating: a human rating of the given response, or else of the tuned model's own, if known: 2 and
-            above is followed, 1 is not, 0 and below is not rated.
-        check: how to decide from a response alone whether it follows the instruction, as
+        id: Name of the prompt, unique within its file.
+        text: User's message, without chat template.
+        instruction: Spans of ``text`` that say what to do, at least one.
+        context: Spans of ``text`` with the material to work on; may be empty.
+        dataset: Name of the data set; statistical tests are run for each data set.
+        reference: Correct response, if known.
+        response: Response to explain instead of a generated one, if given.
+        rating: Human rating of ``response``, or of the tuned model's own response if none is given. From 2 on, the
+            response follows the instruction; 1 means it does not; 0 and below mean not rated.
+        check: Check that decides from a response alone whether it follows the instruction, as
             ``{"name": ..., **arguments}``; see :func:`shiftlens.prompts.verifiable.followed`.
 
     Example:

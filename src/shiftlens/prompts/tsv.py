@@ -1,4 +1,4 @@
-"""The tab-separated format in which the paper's annotated prompts were published (arXiv 2310.00492)."""
+"""Reads the tab-separated format in which the paper's annotated prompts were published (arXiv 2310.00492)."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ BEFORE_CONTEXT = "&&&"
 
 
 def decode(field: str) -> str:
-    r"""Undoes the quotes and escapes of one field.
+    r"""Decode the quotes and escapes of one field.
 
-    A field wrapped whole in double quotes loses them, and doubled quotes inside become single ones.
-    Then every ``/n`` becomes a newline and every ``/t`` a tab. The format has no escape for a
-    literal ``/n``: ``https://a.io/news`` decodes to ``https://a.io``, a newline and ``ews``. The
-    published phrases went through the same step, so they still match their prompts.
+    Double quotes around the whole field are removed, and doubled quotes inside such a field become single ones.
+    Then every ``/n`` becomes a newline and every ``/t`` a tab. The format has no escape for a literal ``/n``:
+    ``https://a.io/news`` decodes to ``https://a.io``, a newline and ``ews``. This also happens to the published
+    phrases, so they still match their prompts.
 
     Example:
         >>> decode('"Say ""hi"":/nnow"')
@@ -33,18 +33,18 @@ def decode(field: str) -> str:
 
 
 def place(text: str, phrases: Sequence[str], taken: Sequence[Span] = ()) -> tuple[list[Span], list[str]]:
-    """Finds each phrase at its first place that is still free.
+    """Assign to each phrase its first occurrence in a text that is still free.
 
-    Where no free place is left, a place that partly overlaps another phrase is accepted: the published
-    annotations have phrases inside other phrases. The same place is never given out twice.
+    If no free occurrence is left, one that overlaps another phrase is accepted, because the published annotations
+    contain phrases inside other phrases. No occurrence is assigned twice.
 
     Args:
-        text: the prompt.
-        phrases: verbatim pieces of it; tried as they are, then without white space at the ends.
-        taken: spans already given to the other kind of phrase, avoided while there is a choice.
+        text: Text of the prompt.
+        phrases: Verbatim pieces of the text; each is searched for as it is, then without white space at its ends.
+        taken: Spans of the other kind of phrase, avoided if there is another occurrence.
 
     Returns:
-        The spans found and the phrases without a place.
+        The spans, in the order of the phrases, and the phrases without a span.
 
     Example:
         >>> place("do it, do it", ["do it", "do it ", "undo"])
@@ -53,10 +53,10 @@ def place(text: str, phrases: Sequence[str], taken: Sequence[Span] = ()) -> tupl
     spans: list[Span] = []
     lost: list[str] = []
     for phrase in phrases:
-        places = [*locate(text, phrase), *locate(text, phrase.strip())]
-        new = [at for at in places if at not in spans]
-        free = [at for at in new if not any(at[0] < end and start < at[1] for start, end in spans)]
-        best = [at for at in free if not any(at[0] < end and start < at[1] for start, end in taken)]
+        occurrences = [*locate(text, phrase), *locate(text, phrase.strip())]
+        new = [span for span in occurrences if span not in spans]
+        free = [span for span in new if not any(span[0] < end and start < span[1] for start, end in spans)]
+        best = [span for span in free if not any(span[0] < end and start < span[1] for start, end in taken)]
         chosen = next(iter([*best, *free, *new]), None)
         if chosen is None:
             lost.append(phrase)
@@ -66,18 +66,21 @@ def place(text: str, phrases: Sequence[str], taken: Sequence[Span] = ()) -> tupl
 
 
 def rows(text: str, where: str) -> Iterator[Row]:
-    r"""Rows of a file in the paper's format.
+    r"""Read the rows of a file in the paper's format.
 
-    The header is ``ID, Prompt, Response, Instruct&Context``, in any order and perhaps with more columns,
-    of which ``rating`` is read. The last field has instruction phrases separated by ``|||`` and then
-    perhaps ``&&&`` and context phrases. The response is a person's: it becomes ``reference``.
+    The header is ``ID, Prompt, Response, Instruct&Context``, in any order. Of further columns only ``rating`` is
+    read. ``Instruct&Context`` contains instruction phrases separated by ``|||``, and optionally ``&&&`` followed
+    by context phrases. The response was written by a person and becomes ``reference``.
 
     Args:
-        text: the whole file.
-        where: its name, for messages.
+        text: Content of the file.
+        where: Name of the file, for error messages.
+
+    Yields:
+        One row per line that is not blank, numbered by line.
 
     Raises:
-        PromptError: the header lacks a column.
+        PromptError: The header lacks a column.
 
     Example:
         >>> table = "ID\tPrompt\tResponse\tInstruct&Context\na\tShout:/nhi\tHI\tShout:&&&hi"
@@ -94,7 +97,7 @@ def rows(text: str, where: str) -> Iterator[Row]:
         if not line.strip():
             continue
         values = line.split("\t")
-        # Editors strip trailing tabs, so only the columns of the format are required.
+        # Editors strip trailing tabs, so fields after the format's own columns may be missing.
         needed = 1 + max(names.index(name) for name in COLUMNS)
         if not needed <= len(values) <= len(names):
             message = f"expected {len(names)} fields between tabs, got {len(values)}"
@@ -106,15 +109,15 @@ def rows(text: str, where: str) -> Iterator[Row]:
 def _row(number: int, fields: dict[str, str]) -> Row:
     text = decode(fields["Prompt"])
     problems: list[Problem] = []
-    parts = decode(fields["Instruct&Context"]).split(BEFORE_CONTEXT)
-    if len(parts) > 2:
+    phrase_lists = decode(fields["Instruct&Context"]).split(BEFORE_CONTEXT)  # instruction, then context
+    if len(phrase_lists) > 2:
         problems.append(Problem(number, COLUMNS[3], f"{BEFORE_CONTEXT!r} must occur at most once"))
-    phrases = [[piece for piece in part.split(BETWEEN_PHRASES) if piece.strip()] for part in parts[:2]]
-    instruction, lost = place(text, phrases[0])
-    context, lost_too = place(text, phrases[1] if len(phrases) > 1 else [], instruction)
+    phrases = [[phrase for phrase in each.split(BETWEEN_PHRASES) if phrase.strip()] for each in phrase_lists[:2]]
+    instruction, lost_instruction = place(text, phrases[0])
+    context, lost_context = place(text, phrases[1] if len(phrases) > 1 else [], instruction)
     if not phrases[0]:
         problems.append(Problem(number, COLUMNS[3], "names no instruction phrase"))
-    for phrase in [*lost, *lost_too]:
+    for phrase in [*lost_instruction, *lost_context]:
         message = f"{phrase!r} is not in the prompt, or not as often as it is listed"
         problems.append(Problem(number, COLUMNS[3], message))
     record: dict[str, Any] = {"text": text, "context": context}

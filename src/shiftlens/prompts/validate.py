@@ -1,4 +1,4 @@
-"""From raw records to prompts: every fault of a file is found before anything is raised."""
+"""Checks raw records and converts them to prompts; collects all problems of a file before it raises an error."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from shiftlens.prompts.schema import Prompt, Span
 ALIASES = {"prompt": "text", "instruction_spans": "instruction", "context_spans": "context"}
 FIELDS = ("id", "text", "instruction", "context", "reference", "response", "rating", "check", "dataset")
 KNOWN = (*FIELDS, *ALIASES)
+"""Every name that a field of a record may have."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class Row:
     """One record of a prompt file as it was read.
 
     Args:
-        number: row number, see :class:`shiftlens.errors.Problem`.
-        record: field name -> value; ``None`` if the row could not be read at all.
-        problems: faults found while reading it.
+        number: Number of the row, see :class:`shiftlens.errors.Problem`.
+        record: Values by field name; ``None`` if the row could not be read at all.
+        problems: Problems noticed while the row was read.
     """
 
     number: int
@@ -32,12 +33,12 @@ class Row:
 
 @dataclass(frozen=True)
 class PromptSet:
-    """Prompts of one data set and what was left out of it.
+    """Prompts of one data set, and the problems of the rows that were left out.
 
     Args:
-        prompts: the prompts, in file order.
-        skipped: faults of the rows left out; empty unless ``on_error=skip``.
-        where: the file or data set they came from.
+        prompts: Prompts, in file order.
+        skipped: Problems of the rows that were left out; empty unless ``on_error=skip``.
+        where: File or data set that the prompts come from.
     """
 
     prompts: list[Prompt]
@@ -46,18 +47,21 @@ class PromptSet:
 
 
 def collect(rows: Iterable[Row], *, where: str, name: str, skip: bool = False, merge: bool = False) -> PromptSet:
-    """Checks all rows and turns them into prompts.
+    """Check all rows and convert them to prompts.
 
     Args:
-        rows: the rows as read.
-        where: the file or data set, for messages.
-        name: data set of the rows that name none.
-        skip: leave out rows with faults instead of raising.
-        merge: join overlapping spans of one kind instead of calling them a fault. Published annotations
-            have such spans; a token mask is the same either way.
+        rows: Rows as read.
+        where: File or data set, for error messages.
+        name: Data set of the rows that do not name one.
+        skip: Whether to leave out rows with problems instead of raising an error.
+        merge: Whether to join overlapping spans of one kind instead of reporting them. Published annotations
+            contain such spans; the token masks are the same either way.
+
+    Returns:
+        The prompts and the problems of the rows that were left out.
 
     Raises:
-        PromptError: a row has a fault and ``skip`` is false, or no row is left.
+        PromptError: A row has a problem and ``skip`` is false, or no prompt is left.
 
     Example:
         >>> done = collect([Row(1, {"text": "Say hi"}), Row(2, {})], where="f", name="mine", skip=True)
@@ -86,7 +90,7 @@ def collect(rows: Iterable[Row], *, where: str, name: str, skip: bool = False, m
 
 
 def locate(text: str, phrase: str) -> Iterator[Span]:
-    """All occurrences of a phrase, overlapping ones too, as character offsets.
+    """Find all occurrences of a phrase in a text, including overlapping ones; yield their character offsets.
 
     Example:
         >>> list(locate("banana", "ana"))
@@ -99,7 +103,7 @@ def locate(text: str, phrase: str) -> Iterator[Span]:
 
 
 def without(text: str, spans: Iterable[Span]) -> tuple[Span, ...]:
-    """The parts of a text that no span covers, without white space at their ends.
+    """Return the spans of a text that the given spans do not cover, without white space at their ends.
 
     Example:
         >>> without("Shout: hello", [(7, 12)])
@@ -109,22 +113,22 @@ def without(text: str, spans: Iterable[Span]) -> tuple[Span, ...]:
     gaps: list[Span] = []
     end = 0
     for start, stop in edges:
-        piece = text[end:start]
-        if piece.strip():
-            left = end + len(piece) - len(piece.lstrip())
-            gaps.append((left, end + len(piece.rstrip())))
+        gap = text[end:start]
+        if gap.strip():
+            left = end + len(gap) - len(gap.lstrip())
+            gaps.append((left, end + len(gap.rstrip())))
         end = max(end, stop)
     return tuple(gaps)
 
 
 class _Checker:
-    """Reads the fields of one row and appends every fault to ``faults``."""
+    """Reads the fields of one row, and appends a problem to ``faults`` for each that is invalid."""
 
     def __init__(self, row: Row, faults: list[Problem]) -> None:
         self.number = row.number
         self.faults = faults
         self.record: dict[str, Any] = {}
-        self.names: dict[str, str] = {}  # the name the file uses, for messages
+        self.names: dict[str, str] = {}  # the field's name in the file (it may be an alias), for messages
         for key, value in (row.record or {}).items():
             field = ALIASES.get(key, key)
             if key not in KNOWN:
@@ -137,11 +141,11 @@ class _Checker:
                 self.record[field], self.names[field] = value, key
 
     def fault(self, field: str, message: str) -> None:
-        """Notes one fault under the name the file uses."""
+        """Append a problem, with the name that the field has in the file."""
         self.faults.append(Problem(self.number, self.names.get(field, field), message))
 
     def prompt(self, name: str, merge: bool) -> Prompt:
-        """The prompt; to be used only if no fault was noted."""
+        """Build the prompt; it is valid only if ``faults`` is still empty."""
         text = self.string("text", required=True) or ""
         context = self.spans("context", text, merge)
         if self.record.get("instruction") is not None:
@@ -165,7 +169,7 @@ class _Checker:
         )
 
     def string(self, field: str, *, required: bool = False, empty: bool = False) -> str | None:
-        """A string field, ``None`` if absent or faulty."""
+        """Read a string field; return ``None`` if it is absent or invalid."""
         value = self.record.get(field)
         if value is None:
             if required:
@@ -182,7 +186,7 @@ class _Checker:
         return None
 
     def integer(self, field: str) -> int | None:
-        """An integer field, ``None`` if absent or faulty."""
+        """Read an integer field; return ``None`` if it is absent or invalid."""
         value = self.record.get(field)
         if value is None or _is_int(value):
             return value
@@ -190,7 +194,7 @@ class _Checker:
         return None
 
     def check(self) -> Mapping[str, Any] | None:
-        """The check of a verifiable instruction, ``None`` if absent or faulty."""
+        """Read the check of the response; return ``None`` if it is absent or not an object."""
         value = self.record.get("check")
         if value is None:
             return None
@@ -205,7 +209,7 @@ class _Checker:
         return value
 
     def spans(self, field: str, text: str, merge: bool) -> tuple[Span, ...]:
-        """Spans given as offsets or as verbatim pieces, sorted."""
+        """Read spans given as offsets or as verbatim pieces of the text; return them sorted, without overlaps."""
         value = self.record.get(field)
         if value is None:
             return ()
@@ -213,9 +217,9 @@ class _Checker:
         if not isinstance(items, (list, tuple)) or any(_is_int(item) for item in items):
             self.fault(field, f"expected [[start, end], ...] or pieces of the text, got {_show(value)}")
             return ()
-        found = sorted(span for item in items if (span := self.span(field, item, text)) is not None)
+        valid = sorted(span for item in items if (span := self.span(field, item, text)) is not None)
         joined: list[Span] = []
-        for start, end in found:
+        for start, end in valid:
             if joined and start < joined[-1][1]:
                 if not merge:
                     self.fault(field, f"[{start}, {end}] overlaps {list(joined[-1])}")
@@ -225,18 +229,17 @@ class _Checker:
         return tuple(joined)
 
     def span(self, field: str, item: Any, text: str) -> Span | None:
-        """One span, ``None`` if faulty."""
+        """Read one span, given as offsets or as a piece of the text; return ``None`` if it is invalid."""
         if isinstance(item, str):
-            places = list(locate(text, item))
-            if len(places) == 1:
-                return places[0]
-            if text:  # without a text the missing text is the one fault to report
-                self.fault(
-                    field, f"{_show(item)} must occur in the text exactly once, it occurs {len(places)} times"
-                )
+            occurrences = list(locate(text, item))
+            if len(occurrences) == 1:
+                return occurrences[0]
+            if text:  # a missing text is already reported
+                count = len(occurrences)
+                self.fault(field, f"{_show(item)} must occur in the text exactly once, it occurs {count} times")
             return None
         pair = isinstance(item, (list, tuple)) and len(item) == 2
-        if not pair or not all(_is_int(at) for at in item):
+        if not pair or not all(_is_int(offset) for offset in item):
             self.fault(field, f"expected a pair [start, end] of integers, got {_show(item)}")
             return None
         start, end = item

@@ -1,4 +1,4 @@
-"""What produced a result: enough to produce it again."""
+"""Records what produced a result, so that the result can be reproduced."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from typing import Any
 
 
 def provenance(**parts: Any) -> dict[str, Any]:
-    """Versions, git commit and date, with the given parts.
+    """Collect the provenance of a result: date, git commit, machine, versions, and the given parts.
 
     Args:
-        **parts: what the run knows of itself: models, data, settings.
+        **parts: Properties of the run by name, such as models, data and settings; mappings become dictionaries.
+
+    Returns:
+        All entries by name.
 
     Example:
         >>> sorted(provenance(data={"n": 3}))[:3]
@@ -33,7 +36,7 @@ def provenance(**parts: Any) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """Commit of the ShiftLens checkout, with ``+`` if it has changes; ``None`` if it is installed without one."""
+    """Return the commit of the ShiftLens checkout, with ``+`` if files changed; ``None`` without a checkout."""
     here = Path(__file__).resolve().parents[1]
 
     def git(*words: str) -> str:

@@ -1,4 +1,4 @@
-"""Views of the weights: one small class per family, the same questions answered by each."""
+"""Reads the weights of models as matrices that do not depend on the family; one small class (view) per family."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FAMILIES: dict[str, type[FamilyView]] = {
     "gpt_neox": GPTNeoXView,
     "opt": OPTView,
 }
-"""Model type of the (text) configuration -> its view."""
+"""Class of the view for each model type, as the configuration of the model (its text part) names the type."""
 GROUP = "shiftlens.families"
 """Entry point group of views that other packages add; the name of an entry point is the model type."""
 
@@ -32,24 +32,24 @@ __all__ = ["FAMILIES", "Embedding", "FamilyView", "QueryKey", "view"]
 
 
 def view(model: PreTrainedModel) -> FamilyView:
-    """The weights of a model in terms that do not depend on its family.
+    """Make the view of a model's weights.
 
     Args:
-        model: a Hugging Face causal language model of a family in :data:`FAMILIES`; of a model with more
-            than text (Gemma 3), the text part.
+        model: Hugging Face causal language model of a family in :data:`FAMILIES`. For a multimodal model (Gemma
+            3), the view covers the text part.
 
     Returns:
-        Its view; costs no memory until something is asked of it.
+        The view. It takes no memory until a matrix is read.
 
     Raises:
-        SourceError: the family is not known; or weights are quantized, adapted or not in memory.
+        SourceError: The family is not known; or weights are quantized, wrapped by an adapter, or not in memory.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=12, num_hidden_layers=1,
         ...                      num_attention_heads=2)
-        >>> seen = view(LlamaForCausalLM(config))
-        >>> seen.query_key(0).query.shape, seen.down(0).shape
+        >>> weights = view(LlamaForCausalLM(config))
+        >>> weights.query_key(0).query.shape, weights.down(0).shape
         (torch.Size([2, 8, 4]), torch.Size([12, 8]))
     """
     family = model.get_decoder().config.model_type
@@ -57,10 +57,10 @@ def view(model: PreTrainedModel) -> FamilyView:
     if family in FAMILIES:
         return FAMILIES[family](model)
     if family in added:
-        seen: FamilyView = added[family].load()(model)
-        return seen
+        added_view: FamilyView = added[family].load()(model)
+        return added_view
     raise SourceError(
         f"The weights of a {family} model cannot be viewed; known families: {', '.join([*FAMILIES, *added])}. "
-        f"Another needs a subclass of FamilyView, named as entry point {family!r} in group {GROUP!r}: see "
+        f"Another family needs a subclass of FamilyView, named as entry point {family!r} in group {GROUP!r}: see "
         "docs/extending.md."
     )

@@ -1,4 +1,4 @@
-"""The embeddings of a vocabulary, of which no more is widened than is asked for."""
+"""Defines an embedding table that is converted to float32 only for the rows requested."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from shiftlens.models.families.folding import widen
 
 @dataclass(frozen=True)
 class Embedding:
-    """A table [vocab, width] kept as the model has it: 128,000 rows of width 4096 are 2.1 GB in float32.
+    """Embedding table [vocab, width], stored in the model's own dtype.
+
+    Rows are converted to at least float32 when they are read, because the whole table may be large: 128,000 rows
+    of width 4096 take 2.1 GB in float32.
 
     Args:
-        weight: [vocab, stored width] the model's own tensor.
-        finish: what the family does to widened rows, as to scale or to project them; ``None`` for nothing.
+        weight: [vocab, stored width] tensor of the model; not copied.
+        finish: Function that the family applies to converted rows, such as scaling or a projection; ``None`` if
+            there is none.
 
     Example:
         >>> table = Embedding(torch.tensor([[1.0], [2.0], [3.0]], dtype=torch.bfloat16), lambda rows: 2 * rows)
@@ -31,18 +35,18 @@ class Embedding:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return self.weight.device
 
     def __len__(self) -> int:
         return len(self.weight)
 
     def __getitem__(self, rows: Int64[Tensor, " rows"] | slice) -> Float[Tensor, "rows width"]:
-        """Some rows, or ``[:]`` for all, in at least float32."""
-        found = widen(self.weight.detach()[rows])
-        return found if self.finish is None else self.finish(found)
+        """[rows, width] the selected rows (``[:]`` selects all), in at least float32."""
+        stored = widen(self.weight.detach()[rows])  # [rows, stored width]
+        return stored if self.finish is None else self.finish(stored)
 
     def blocks(self, rows: int = 4096) -> Iterator[Float[Tensor, "rows width"]]:
-        """All rows in turn, so many at a time."""
+        """Iterate over all rows in blocks of ``rows``; the last block may be smaller."""
         for start in range(0, len(self), rows):
             yield self[start : start + rows]

@@ -1,4 +1,4 @@
-"""From modules to matrices: read a projection, fold a norm into it, part what is fused."""
+"""Reads projections as matrices, folds norms into them, and splits fused ones."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from shiftlens.support.libraries.transformers_parts import Conv1D
 
 @dataclass(frozen=True)
 class Affine:
-    """The map ``x -> x @ weight + bias``.
+    """Affine map ``x -> x @ weight + bias``.
 
     Args:
-        weight: [inputs, outputs].
-        bias: [outputs].
+        weight: [inputs, outputs] matrix.
+        bias: [outputs] vector.
     """
 
     weight: Float[Tensor, "inputs outputs"]
     bias: Float[Tensor, " outputs"]
 
     def columns(self, start: int, stop: int) -> Affine:
-        """The part of the map that makes outputs ``start`` to ``stop - 1``."""
+        """Return the part of the map that computes outputs ``start`` to ``stop - 1``."""
         return Affine(self.weight[:, start:stop], self.bias[start:stop])
 
 
 def widen(tensor: Float[Tensor, ...]) -> Float[Tensor, ...]:
-    """The values without their graph, in at least float32; shares memory where nothing had to be widened.
+    """Detach a tensor and convert it to at least float32; it shares memory if it needs no conversion.
 
     Example:
         >>> widen(torch.ones(2, dtype=torch.bfloat16)).dtype, widen(torch.ones(2, dtype=torch.float64)).dtype
@@ -40,10 +40,10 @@ def widen(tensor: Float[Tensor, ...]) -> Float[Tensor, ...]:
 
 
 def is_plain(module: Any) -> bool:
-    """Whether a projection or embedding holds its weights as they are: not quantized, not wrapped, in memory.
+    """Return whether a projection or embedding has ordinary weights: in memory, not quantized, without adapter.
 
-    Quantized and adapted layers are often subclasses of ``nn.Linear``, so the exact class counts;
-    embeddings have harmless subclasses (Gemma's scale their output).
+    Quantized layers and layers with adapters are often subclasses of ``nn.Linear``, so a linear layer must be of
+    the exact class. Embeddings have harmless subclasses (Gemma's scale their output).
 
     Example:
         >>> is_plain(nn.Linear(2, 3)), is_plain(nn.Linear(2, 3, device="meta")), is_plain(nn.Identity())
@@ -52,12 +52,12 @@ def is_plain(module: Any) -> bool:
     if type(module) not in (nn.Linear, Conv1D) and not isinstance(module, nn.Embedding):
         return False
     weight = module.weight
-    # Weights quantized in place keep the module and change the tensor's class.
+    # Quantization in place keeps the class of the module and changes the class of its weight.
     return type(weight) in (nn.Parameter, Tensor) and weight.is_floating_point() and not weight.is_meta
 
 
 def affine(module: Any) -> Affine:
-    """A ``Linear`` or ``Conv1D`` (GPT-2's linear layer, stored transposed) as a map; a missing bias is zero.
+    """Read a ``Linear`` or ``Conv1D`` (GPT-2's linear layer, stored transposed) as a map; a missing bias is zero.
 
     Example:
         >>> affine(nn.Linear(2, 3, bias=False)).bias
@@ -66,7 +66,7 @@ def affine(module: Any) -> Affine:
         torch.Size([2, 3])
     """
     stored = widen(module.weight)
-    weight = stored if isinstance(module, Conv1D) else stored.T
+    weight = stored if isinstance(module, Conv1D) else stored.T  # [inputs, outputs]
     bias = weight.new_zeros(weight.shape[1]) if module.bias is None else widen(module.bias)
     return Affine(weight, bias)
 
@@ -74,23 +74,23 @@ def affine(module: Any) -> Affine:
 def fold_norm(
     after: Affine, gain: Float[Tensor, " inputs"], shift: Float[Tensor, " inputs"] | None, centred: bool
 ) -> Affine:
-    """Put what a norm does besides its per-token scale into the map that follows.
+    """Fold gain, shift and centring of a norm into the map that follows it.
 
-    With ``norm(x) = hat(x) * gain + shift``, the result f has ``f(hat(x)) = after(norm(x))``. A norm
-    that centres its input makes the folded weight blind to the mean of x as well, so that f also
-    reads embeddings that were not centred.
+    With ``norm(x) = hat(x) * gain + shift``, the folded map f satisfies ``f(hat(x)) = after(norm(x))``. If the
+    norm centres its input, f ignores the mean of its input, so f can also be applied to embeddings that are not
+    centred. The norm's per-token scale is not part of f.
 
     Args:
-        after: the map behind the norm.
-        gain: [inputs] what the norm multiplies by.
-        shift: [inputs] what it adds, or ``None``.
-        centred: whether the norm subtracts the mean over the inputs (LayerNorm does, RMSNorm does not).
+        after: Map that follows the norm.
+        gain: [inputs] factor of the norm.
+        shift: [inputs] vector that the norm adds, or ``None``.
+        centred: Whether the norm subtracts the mean over the inputs (LayerNorm does, RMSNorm does not).
 
     Returns:
-        The folded map.
+        The folded map, with the shapes of ``after``.
 
     Source:
-        ``fold_layer_norm`` of TransformerLens, which centres likewise.
+        ``fold_layer_norm`` of TransformerLens, which centres in the same way.
 
     Example:
         >>> after = Affine(torch.tensor([[1.0], [3.0]]), torch.zeros(1))
@@ -98,7 +98,7 @@ def fold_norm(
         >>> folded.weight.flatten().tolist(), folded.bias.tolist()
         ([-0.5, 0.5], [3.0])
     """
-    weight = after.weight * gain[:, None]
+    weight = after.weight * gain[:, None]  # [inputs, outputs]
     if centred:
         weight = weight - weight.mean(0, keepdim=True)
     bias = after.bias if shift is None else after.bias + shift @ after.weight
@@ -106,11 +106,14 @@ def fold_norm(
 
 
 def first_two_of_three(fused: Affine, queries: int) -> tuple[Affine, Affine]:
-    """Query and key of a map that makes ``[query | key | value]`` side by side.
+    """Split query and key off a map whose outputs are ``[query | key | value]``.
 
     Args:
-        fused: the map; keys and values have the same size.
-        queries: number of query outputs.
+        fused: Map with all three outputs; key and value have the same size.
+        queries: Number of query outputs.
+
+    Returns:
+        The maps of query and key.
 
     Example:
         >>> query, key = first_two_of_three(Affine(torch.zeros(5, 8), torch.arange(8.0)), queries=4)

@@ -1,4 +1,4 @@
-"""Gemma 1, 2 and 3."""
+"""Views the weights of Gemma 1, 2 and 3."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from shiftlens.models.families.llama import LlamaView
 
 
 class GemmaView(LlamaView):
-    """Like LLaMA, but gains are stored as their difference from 1, and embeddings are scaled when fed.
+    """View of Gemma: like LLaMA, but gains are stored as difference from 1, and the model scales its embeddings.
 
-    Gemma 2 and 3 norm what the feed-forward layer writes; Gemma 3 norms each head's query and key.
+    Gemma 2 and 3 norm the output of the feed-forward layer. Gemma 3 norms each head's query and key.
     """
 
     def _block(self, layer: int) -> Block:
-        # Absent in Gemma 1, whose post_attention_layernorm lies ahead of the feed-forward layer.
+        # Missing in Gemma 1, where post_attention_layernorm is the norm ahead of the feed-forward layer.
         down_norm = getattr(self._body.layers[layer], "post_feedforward_layernorm", None)
         return replace(super()._block(layer), down_norm=down_norm)
 
@@ -30,7 +30,7 @@ class GemmaView(LlamaView):
 
     @property
     def input_embedding(self) -> Embedding:
-        """[vocab, width] embeddings times the root of the width, rounded as the model rounds that factor."""
+        """[vocab, width] embeddings times the square root of the width; the factor is rounded as in the model."""
         embedding = self._body.get_input_embeddings()
         scale = widen(embedding.embed_scale.to(embedding.weight.dtype))
         return replace(super().input_embedding, finish=lambda rows: rows * scale)

@@ -1,4 +1,4 @@
-"""GPT-2."""
+"""Views the weights of GPT-2."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from shiftlens.models.families.folding import Affine, first_two_of_three
 
 
 class GPT2View(FamilyView):
-    """LayerNorms, learned positions, Conv1D weights; query, key and value in one of them, side by side."""
+    """View of GPT-2: LayerNorms, learned positions, and Conv1D weights, one with ``[query | key | value]``."""
 
     def _block(self, layer: int) -> Block:
         module = self._body.h[layer]

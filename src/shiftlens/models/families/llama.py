@@ -1,4 +1,4 @@
-"""LLaMA and the families built like it: Mistral, Qwen2, Qwen3, SmolLM2 (a LLaMA), SmolLM3."""
+"""Views the weights of LLaMA and of families with the same layers: Mistral, Qwen2, Qwen3, SmolLM2 and SmolLM3."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from shiftlens.models.families.family_view import Block, FamilyView
 
 
 class LlamaView(FamilyView):
-    """RMS norms, separate projections, a gated feed-forward layer; Qwen3 also norms each head's query and key."""
+    """View of LLaMA: RMS norms, separate projections, a gated feed-forward layer.
+
+    Qwen3 also norms each head's query and key.
+    """
 
     def _block(self, layer: int) -> Block:
         module = self._body.layers[layer]

@@ -1,4 +1,4 @@
-"""OPT."""
+"""Views the weights of OPT."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from shiftlens.models.families.folding import affine
 
 
 class OPTView(FamilyView):
-    """LayerNorms, learned positions; OPT-350m has narrower embeddings, projected in and out, and norms afterwards.
+    """View of OPT: LayerNorms and learned positions.
 
-    With norms after attention and feed-forward layer (``do_layer_norm_before=False``) attention reads the
-    residual stream as it is: ``hat(x)`` is then x itself and nothing is folded in.
+    OPT-350m has narrower embeddings, with a projection to the residual stream and one back. Its norms come after
+    attention and after the feed-forward layer (``do_layer_norm_before=False``), so attention reads the residual
+    stream directly: ``hat(x)`` is x, and nothing is folded in.
     """
 
     def _block(self, layer: int) -> Block:
@@ -32,12 +33,12 @@ class OPTView(FamilyView):
 
     @property
     def input_embedding(self) -> Embedding:
-        """[vocab, width] embeddings, projected in where they are narrower; learned positions are left out."""
+        """[vocab, width] embeddings, projected to the residual stream if narrower; without learned positions."""
         table, project = super().input_embedding, self._body.project_in
         return table if project is None else replace(table, finish=lambda rows: rows @ affine(project).weight)
 
     @property
     def output_embedding(self) -> Embedding:
-        """[vocab, width] rows of the output layer, carried back through the projection out where there is one."""
+        """[vocab, width] rows of the output layer, combined with the projection ahead of it if there is one."""
         table, project = super().output_embedding, self._body.project_out
         return table if project is None else replace(table, finish=lambda rows: rows @ affine(project).weight.T)

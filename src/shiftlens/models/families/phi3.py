@@ -1,4 +1,4 @@
-"""Phi-3."""
+"""Views the weights of Phi-3."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from shiftlens.models.families.folding import Affine, first_two_of_three
 
 
 class Phi3View(FamilyView):
-    """Like LLaMA, with query, key and value in one projection, side by side."""
+    """View of Phi-3: like LLaMA, but with one projection to ``[query | key | value]``."""
 
     def _block(self, layer: int) -> Block:
         module = self._body.layers[layer]

@@ -1,7 +1,7 @@
-"""The embedded data set: tasks whose fulfilment can be decided from the response alone.
+"""Builds the embedded data set: tasks with a check that decides from a response alone whether the task is solved.
 
-It needs no file and no network. Correct responses are short, so that a few dozen new tokens suffice.
-The test half is for explaining models, the train half for tuning them; they share no template and no content.
+The data set needs no file and no network. Correct responses are short, so a few dozen new tokens suffice. The test
+half is for explaining models and the train half for tuning them; they share no template and no content.
 """
 
 from __future__ import annotations
@@ -25,26 +25,27 @@ from shiftlens.prompts.verifiable.writing import WRITING
 
 __all__ = ["CHECKS", "KINDS", "build", "check_problems", "followed"]
 
-# Families take turns, so that even the first few prompts are of all sorts.
+# Groups of kinds alternate, so that the first few prompts are already varied.
 KINDS: Sequence[Kind] = tuple(
     kind for turn in zip_longest(COPYING, READING, LISTS, WRITING) for kind in turn if kind is not None
 )
-"""The kinds of tasks, in the order in which prompts come."""
+"""Kinds of tasks, in the order of the prompts."""
 
 _HALVES: Mapping[str, tuple[Material, int]] = {"test": (_FOR_TEST, 6), "train": (_FOR_TRAIN, 12)}
+"""Material of each half, and its number of prompts per kind."""
 
 
 def build(split: str = "test") -> list[Prompt]:
-    """Build one half of the data set; the same prompts every time.
+    """Build one half of the data set. The prompts are the same in every call and on every machine.
 
     Args:
-        split: ``test`` or ``train``.
+        split: Name of the half: ``test`` or ``train``.
 
     Returns:
-        The prompts, one of each kind in turn; each with a check, and a reference that passes it.
+        The prompts, one of each kind in turn. Each has a check, and a reference that passes the check.
 
     Raises:
-        ConfigError: there is no such half.
+        ConfigError: ``split`` is not the name of a half.
 
     Example:
         >>> prompt = build()[0]
@@ -61,8 +62,8 @@ def build(split: str = "test") -> list[Prompt]:
 
 def _prompt(kind: Kind, split: str, material: Material, index: int) -> Prompt:
     name = f"verifiable/{split}/{kind.name}/{index:02d}"
-    # Seeded with a text, a generator is the same on every machine and in every process; what a kind gets
-    # depends on its name alone, so that a new kind leaves the others as they are.
+    # A generator seeded with a string is the same in every process and on every machine. The seeds are the
+    # names of the kind and of the prompt, so a new kind does not change the prompts of the others.
     shift = random.Random(kind.name).randrange(48)
     task = kind.make(Draw(material, index, shift, random.Random(name)))
     templates = kind.test if split == "test" else kind.train

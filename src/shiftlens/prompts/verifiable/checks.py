@@ -1,4 +1,8 @@
-"""Checks as data: ``{"name": ..., **arguments}`` decides from a response alone whether it was followed."""
+"""Validates and runs checks, given as data: ``{"name": ..., **arguments}``.
+
+A check decides from a response alone whether the response follows the instruction. The functions that do so are in
+:mod:`shiftlens.prompts.verifiable.checkers`.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +47,14 @@ _TEXT, _TEXTS, _COUNT, _FLAG, _VALUES, _CHECKS = _KINDS_OF_VALUE
 
 @dataclass(frozen=True)
 class _Checker:
+    """Function of a check, and the kinds of values (keys of ``_KINDS_OF_VALUE``) of its arguments by name.
+
+    Args:
+        function: Function of a stripped, non-empty response and the arguments.
+        needs: Required arguments.
+        takes: Optional arguments.
+    """
+
     function: Callable[..., bool]
     needs: Mapping[str, str] = field(default_factory=dict)
     takes: Mapping[str, str] = field(default_factory=dict)
@@ -74,17 +86,17 @@ _CHECKERS: Mapping[str, _Checker] = {
 }
 
 CHECKS = tuple(_CHECKERS)
-"""Names of the known checks; ``all`` holds several checks that must all pass."""
+"""Names of the known checks; ``all`` combines several checks that must all pass."""
 
 
 def check_problems(check: Any) -> str | None:
-    """Say what is wrong with a check.
+    """Validate a check.
 
     Args:
-        check: what should be ``{"name": ..., **arguments}``.
+        check: Value that should be ``{"name": ..., **arguments}``.
 
     Returns:
-        Everything that is wrong with it, or ``None`` if :func:`followed` can use it.
+        All faults of the check in one message, or ``None`` if :func:`followed` can use the check.
 
     Example:
         >>> check_problems({"name": "words", "least": 1, "mots": 5})
@@ -108,7 +120,7 @@ def check_problems(check: Any) -> str | None:
         elif not _KINDS_OF_VALUE[known[key]](value):
             faults.append(f"{key!r} must be {known[key]}, got {value!r}")
         elif known[key] == _CHECKS:
-            faults.extend(fault for part in value if (fault := check_problems(part)))
+            faults.extend(fault for each in value if (fault := check_problems(each)))
     return f"check {name}: {'; '.join(faults)}" if faults else None
 
 
@@ -116,14 +128,14 @@ def followed(check: Any, response: str) -> bool:
     """Decide from a response alone whether it follows the instruction.
 
     Args:
-        check: ``{"name": ..., **arguments}``, see :data:`CHECKS`.
-        response: the response; whitespace around it does not count.
+        check: Check as ``{"name": ..., **arguments}``, see :data:`CHECKS`.
+        response: Response; white space around it is ignored.
 
     Returns:
-        Whether the check passes. An empty response never does.
+        Whether the check passes. An empty response passes no check.
 
     Raises:
-        ConfigError: the check is malformed.
+        ConfigError: The check is invalid.
 
     Example:
         >>> followed({"name": "starts_with", "text": "In short,"}, "In short, it rains.")

@@ -1,4 +1,4 @@
-"""Kinds that give a text back, whole but changed in one stated way."""
+"""Defines the kinds of tasks that repeat a text, unchanged or changed in one given way."""
 
 from __future__ import annotations
 

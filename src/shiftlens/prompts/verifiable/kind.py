@@ -1,4 +1,4 @@
-"""A kind of task: templates for both halves, and a maker of its content, check and reference."""
+"""Defines a kind of task: its templates, and the function that makes content, check and reference of a prompt."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Draw:
-    """What one prompt is drawn from.
+    """Material and random numbers from which one prompt is made.
 
     Args:
-        material: the material of the half.
-        index: number of the prompt within its kind and half, from 0.
-        shift: a number of the kind, so that kinds walk through the same material out of step.
-        rng: a generator of this prompt's own.
+        material: Material of the half.
+        index: Number of the prompt within its kind and half, from 0.
+        shift: Offset into the material, one per kind, so that different kinds start at different items.
+        rng: Random generator of this prompt.
     """
 
     material: Material
@@ -29,11 +29,11 @@ class Draw:
     rng: random.Random
 
     def item(self, items: Sequence[T]) -> T:
-        """The item for this prompt; no item comes twice in a kind before all have come."""
+        """Return the item for this prompt; within a kind, items repeat only after all have been used."""
         return items[(self.index + self.shift) % len(items)]
 
     def group(self, count: int) -> list[str]:
-        """``count`` different words of one category, in random order but not sorted."""
+        """Draw ``count`` different words of one category, in random but never alphabetical order."""
         _, words = self.item(self.material.groups)
         while (chosen := self.rng.sample(words, count)) == sorted(chosen):
             pass
@@ -42,7 +42,13 @@ class Draw:
 
 @dataclass(frozen=True)
 class Task:
-    """The content of one prompt: what fills the template, the check, and a response that passes it."""
+    """Content of one prompt.
+
+    Args:
+        slots: Text for each slot of the template, by name.
+        check: Check of the response, see :func:`shiftlens.prompts.verifiable.checks.followed`.
+        reference: Response that passes the check.
+    """
 
     slots: Mapping[str, str]
     check: Mapping[str, Any]
@@ -51,13 +57,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of task.
+    """Kind of task.
 
     Args:
-        name: stable name, part of prompt ids.
-        make: makes the content of one prompt.
-        test: templates of the test half, see :func:`shiftlens.prompts.verifiable.pieces.pieces_of`.
-        train: templates of the train half, worded differently.
+        name: Stable name; it is part of the ids of prompts.
+        make: Function that makes the content of one prompt.
+        test: Templates of the test half, see :func:`shiftlens.prompts.verifiable.pieces.pieces_of`.
+        train: Templates of the train half, with other wording.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Kinds that work on a list of words."""
+"""Defines the kinds of tasks that work on a list of words."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _bullets(draw: Draw) -> Task:
 def _numbered(draw: Draw) -> Task:
     items = draw.group(4)
     check = {"name": "numbered", "count": 4, "items": items}
-    reference = "\n".join(f"{place}. {item}" for place, item in enumerate(items, 1))
+    reference = "\n".join(f"{number}. {item}" for number, item in enumerate(items, 1))
     return Task({"list": ", ".join(items)}, check, reference)
 
 
@@ -61,13 +61,13 @@ def _choose(draw: Draw) -> Task:
     draw.rng.shuffle(words)
     letter = "ABC"[words.index(answer)]
     options = "\n".join(f"{mark}) {word}" for mark, word in zip("ABC", words, strict=True))
-    parts = [
+    checks = [
         {"name": "choice", "letter": letter, "others": others},
         {"name": "mentions", "texts": [answer]},
     ]
     return Task(
         {"category": right[0], "options": options},
-        {"name": "all", "checks": parts},
+        {"name": "all", "checks": checks},
         f"The answer is {letter}) {answer}.",
     )
 

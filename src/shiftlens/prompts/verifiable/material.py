@@ -1,4 +1,4 @@
-"""What prompts are made of; the test half and the train half have their own, with nothing in common."""
+"""Defines the material of prompts, such as sentences and words. The two halves share no material."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence with one word marked: ``before + old + after``; ``new`` fits in place of ``old``.
+    """Sentence with one marked word: ``before + old + after``.
 
     Args:
-        topic: a word no other sentence of the same half has.
+        before: Text before the marked word.
+        old: Marked word.
+        after: Text after the marked word.
+        topic: Word that occurs in no other sentence of the same half.
+        new: Word that fits in place of ``old``.
     """
 
     before: str
@@ -26,13 +30,13 @@ class Sentence:
         return self.before + self.old + self.after
 
     def with_word(self, word: str) -> str:
-        """The sentence with ``word`` in place of the marked one."""
+        """Return the sentence with ``word`` in place of the marked word."""
         return self.before + word + self.after
 
 
 @dataclass(frozen=True)
 class Person:
-    """A made-up person."""
+    """Fictional person."""
 
     name: str
     surname: str
@@ -42,25 +46,25 @@ class Person:
 
 @dataclass(frozen=True)
 class Material:
-    """The material of one half.
+    """Material of one half.
 
     Args:
-        sentences: sentences of six to nine words.
-        short_sentences: sentences of three to five words.
-        passages: (passage, its topic, a summary of at most eight words that has the topic).
-        keywords: (word, sentence with that word and without the letter e).
-        groups: (category with article, its words); no word belongs to two of them.
-        people: people.
-        email_frame, date_frame, phone_frame, job_frame: sentences about a person, with
-            ``{name}``, ``{city}`` and the thing to find.
-        years: first and last year of dates.
-        mail_host: domain of e-mail addresses.
-        area: first figures of telephone numbers.
-        colour_frame: sentence with ``{thing}`` and ``{colour}``.
-        colours: (thing, colour).
-        facts: (statement, question about it, right answer as a sentence that starts with Yes or No).
-        glossary: (English word, invented word).
-        openings, endings: phrases to start or end an answer with.
+        sentences: Sentences of six to nine words.
+        short_sentences: Sentences of three to five words.
+        passages: Triples (passage, topic, summary of at most eight words that contains the topic).
+        keywords: Pairs (word, sentence with this word and without the letter e).
+        groups: Pairs (category with article, words of the category); no word belongs to two categories.
+        people: Fictional persons.
+        email_frame, date_frame, phone_frame, job_frame: Sentences about a person, with the slots ``{name}`` and
+            ``{city}`` and one for the item to find.
+        years: First and last year of dates.
+        mail_host: Domain of e-mail addresses.
+        area: First digits of telephone numbers.
+        colour_frame: Sentence with the slots ``{thing}`` and ``{colour}``.
+        colours: Pairs (thing, colour).
+        facts: Triples (statement, question about it, correct answer that starts with Yes or No).
+        glossary: Pairs (English word, invented word).
+        openings, endings: Phrases to start or end a response with.
     """
 
     sentences: Sequence[Sentence]
@@ -85,7 +89,7 @@ class Material:
 
 
 def rows(table: str) -> list[list[str]]:
-    r"""The fields of each line of a table, split at ``|``.
+    r"""Split each line of a table at ``|``; return the fields by line.
 
     Example:
         >>> rows("a|b\nc|d")
@@ -95,7 +99,7 @@ def rows(table: str) -> list[list[str]]:
 
 
 def read_sentences(table: str) -> tuple[Sentence, ...]:
-    """Sentences from lines ``sentence with a *marked* word|topic|new word``.
+    """Read sentences from lines of the form ``sentence with a *marked* word|topic|new word``.
 
     Example:
         >>> read_sentences("The *red* hat fell.|hat|blue")[0].with_word("green")

@@ -1,5 +1,5 @@
-"""The material of the train half."""
-# ruff: noqa: E501  (tables with one record a line)
+"""Contains the material of the train half."""
+# ruff: noqa: E501  (tables with one record per line)
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts put together from typed pieces, so that spans are exact by construction and never searched for."""
+"""Assembles prompts from pieces of known region, so that spans are exact and need not be searched for."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _TOKEN = re.compile(r"(?P<mark>[<>])|\{(?P<slot>\w+)\}|(?P<words>[^<>{}]+)")
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of a prompt's text and the region it belongs to."""
+    """Piece of a prompt's text, and the region that it belongs to."""
 
     text: str
     region: Region
 
 
 def pieces_of(template: str, slots: Mapping[str, str]) -> Iterator[Piece]:
-    """Read a template: ``<...>`` is instruction, ``{slot}`` outside of it is context, the rest is other.
+    """Split a filled template into pieces.
 
-    A ``{slot}`` inside ``<...>`` is part of the instruction. What fills a slot is taken as it is:
-    marks inside it mean nothing.
+    ``<...>`` is instruction, ``{slot}`` outside of it is context, and the rest is other. A ``{slot}`` inside
+    ``<...>`` is part of the instruction. Marks inside the text of a slot have no meaning.
 
     Args:
-        template: the template.
-        slots: what fills each slot of the template.
+        template: Template with marks and slots.
+        slots: Text for each slot, by name.
 
     Yields:
         The pieces, in order.
@@ -55,7 +55,10 @@ def pieces_of(template: str, slots: Mapping[str, str]) -> Iterator[Piece]:
 
 
 def assemble(pieces: Iterable[Piece]) -> tuple[str, tuple[Span, ...], tuple[Span, ...]]:
-    """Join pieces; neighbours of one region make one span.
+    """Join pieces into a text; adjacent pieces of one region become one span.
+
+    Args:
+        pieces: Pieces, in order.
 
     Returns:
         The text, its instruction spans and its context spans, in character offsets.
@@ -68,9 +71,9 @@ def assemble(pieces: Iterable[Piece]) -> tuple[str, tuple[Span, ...], tuple[Span
     spans: dict[Region, list[Span]] = {"instruction": [], "context": [], "other": []}
     for piece in pieces:
         start, text = len(text), text + piece.text
-        own = spans[piece.region]
-        if own and own[-1][1] == start:
-            own[-1] = (own[-1][0], len(text))
+        region_spans = spans[piece.region]
+        if region_spans and region_spans[-1][1] == start:
+            region_spans[-1] = (region_spans[-1][0], len(text))
         else:
-            own.append((start, len(text)))
+            region_spans.append((start, len(text)))
     return text, tuple(spans["instruction"]), tuple(spans["context"])

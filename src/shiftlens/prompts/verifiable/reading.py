@@ -1,4 +1,4 @@
-"""Kinds that answer from a given text."""
+"""Defines the kinds of tasks that answer from a given text."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def _quote(draw: Draw) -> Task:
     other = sentences[(draw.index + draw.shift + len(sentences) // 2) % len(sentences)]
     pair = [wanted.text, other.text]
     draw.rng.shuffle(pair)
-    parts = [{"name": "contains", "text": wanted.text}, {"name": "without", "text": other.text}]
+    checks = [{"name": "contains", "text": wanted.text}, {"name": "without", "text": other.text}]
     slots = {"text": " ".join(pair), "topic": wanted.topic}
-    return Task(slots, {"name": "all", "checks": parts}, f'"{wanted.text}"')
+    return Task(slots, {"name": "all", "checks": checks}, f'"{wanted.text}"')
 
 
 def _record(draw: Draw) -> Task:
@@ -46,22 +46,22 @@ def _record(draw: Draw) -> Task:
 def _job(draw: Draw) -> Task:
     person = draw.item(draw.material.people)
     text = draw.material.job_frame.format(name=person.name, job=person.job, city=person.city)
-    parts = [
+    checks = [
         {"name": "mentions", "texts": [person.name, person.job]},
         {"name": "words", "least": 3, "most": 12},
     ]
     reference = f"{person.name} is a {person.job}."
-    return Task({"text": text, "name": person.name}, {"name": "all", "checks": parts}, reference)
+    return Task({"text": text, "name": person.name}, {"name": "all", "checks": checks}, reference)
 
 
 def _greet(draw: Draw) -> Task:
     person = draw.item(draw.material.people)
     named = {"name": "mentions", "texts": [person.name]}
-    # An echo of the instruction is no greeting.
-    parts = [named, {"name": "words", "least": 2, "most": 30}, {"name": "without", "text": "name"}]
+    # Without the last check, a copy of the instruction would pass.
+    checks = [named, {"name": "words", "least": 2, "most": 30}, {"name": "without", "text": "name"}]
     slots = {"name": f"{person.name} {person.surname}"}
     reference = f"Hello {person.name}, it is nice to meet you!"
-    return Task(slots, {"name": "all", "checks": parts}, reference)
+    return Task(slots, {"name": "all", "checks": checks}, reference)
 
 
 def _email(draw: Draw) -> Task:
@@ -72,9 +72,9 @@ def _email(draw: Draw) -> Task:
 
 
 def _briefly(text: str, most: int) -> Mapping[str, Any]:
-    """The answer holds ``text`` and is short: an echo of the whole prompt is no answer."""
-    parts = [{"name": "contains", "text": text}, {"name": "words", "least": 1, "most": most}]
-    return {"name": "all", "checks": parts}
+    """Make a check that the response contains ``text`` and is short; a copy of the prompt is too long."""
+    checks = [{"name": "contains", "text": text}, {"name": "words", "least": 1, "most": most}]
+    return {"name": "all", "checks": checks}
 
 
 def _date(draw: Draw) -> Task:
@@ -95,15 +95,15 @@ def _phone(draw: Draw) -> Task:
 
 def _yes_no(draw: Draw) -> Task:
     statement, question, answer = draw.item(draw.material.facts)
-    parts = [{"name": "starts_with", "text": answer.split(",")[0]}, {"name": "words", "least": 3, "most": 25}]
-    return Task({"text": statement, "question": question}, {"name": "all", "checks": parts}, answer)
+    checks = [{"name": "starts_with", "text": answer.split(",")[0]}, {"name": "words", "least": 3, "most": 25}]
+    return Task({"text": statement, "question": question}, {"name": "all", "checks": checks}, answer)
 
 
 def _one_word(draw: Draw) -> Task:
     thing, colour = draw.item(draw.material.colours)
     text = draw.material.colour_frame.format(thing=thing, colour=colour)
-    parts = [{"name": "words", "least": 1, "most": 1}, {"name": "mentions", "texts": [colour]}]
-    return Task({"text": text, "thing": thing}, {"name": "all", "checks": parts}, colour.capitalize())
+    checks = [{"name": "words", "least": 1, "most": 1}, {"name": "mentions", "texts": [colour]}]
+    return Task({"text": text, "thing": thing}, {"name": "all", "checks": checks}, colour.capitalize())
 
 
 def _glossary(draw: Draw) -> Task:
@@ -119,8 +119,8 @@ def _glossary(draw: Draw) -> Task:
 
 def _word_limit(draw: Draw) -> Task:
     text, topic, summary = draw.item(draw.material.passages)
-    parts = [{"name": "words", "least": 3, "most": 8}, {"name": "mentions", "texts": [topic]}]
-    return Task({"text": text, "topic": topic}, {"name": "all", "checks": parts}, summary)
+    checks = [{"name": "words", "least": 3, "most": 8}, {"name": "mentions", "texts": [topic]}]
+    return Task({"text": text, "topic": topic}, {"name": "all", "checks": checks}, summary)
 
 
 def _start_with(draw: Draw) -> Task:

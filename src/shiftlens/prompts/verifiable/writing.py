@@ -1,4 +1,4 @@
-"""Kinds without a context: a free sentence under one constraint that can be checked."""
+"""Defines the kinds of tasks without context: a free sentence under one constraint that can be checked."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from shiftlens.prompts.verifiable.kind import Draw, Kind, Task
 
 
 def _on(keyword: str, *checks: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Make a check that the response contains the keyword and passes the other checks."""
     return {"name": "all", "checks": [{"name": "mentions", "texts": [keyword]}, *checks]}
 
 
 def _use_word(draw: Draw) -> Task:
     keyword, sentence = draw.item(draw.material.keywords)
-    # An echo of the instruction speaks of words.
-    parts = ({"name": "words", "least": 3, "most": 20}, {"name": "without", "text": "word"})
-    return Task({"keyword": keyword}, _on(keyword, *parts), sentence)
+    # Without the last check, a copy of the instruction would pass: it contains "word".
+    checks = ({"name": "words", "least": 3, "most": 20}, {"name": "without", "text": "word"})
+    return Task({"keyword": keyword}, _on(keyword, *checks), sentence)
 
 
 def _no_e(draw: Draw) -> Task:
     keyword, sentence = draw.item(draw.material.keywords)
-    parts = ({"name": "without", "text": "e"}, {"name": "words", "least": 3, "most": 20})
-    return Task({"keyword": keyword}, _on(keyword, *parts), sentence)
+    checks = ({"name": "without", "text": "e"}, {"name": "words", "least": 3, "most": 20})
+    return Task({"keyword": keyword}, _on(keyword, *checks), sentence)
 
 
 def _end_with(draw: Draw) -> Task:
     keyword, sentence = draw.item(draw.material.keywords)
     ending = draw.item(draw.material.endings)
-    # "Short" is checked too: an echo of the instruction may end with the words it asks for.
+    # The length is checked because a copy of the instruction may also end with the required words.
     short = {"name": "words", "least": 4, "most": 12}
     check = _on(keyword, {"name": "ends_with", "text": ending}, short)
     return Task({"keyword": keyword, "ending": ending}, check, f"{sentence} {ending}.")
@@ -43,8 +44,8 @@ def _exact_words(draw: Draw) -> Task:
 
 def _capitals(draw: Draw) -> Task:
     keyword, sentence = draw.item(draw.material.keywords)
-    parts = ({"name": "uppercase"}, {"name": "words", "least": 3, "most": 25})
-    return Task({"keyword": keyword}, _on(keyword, *parts), sentence.upper())
+    checks = ({"name": "uppercase"}, {"name": "words", "least": 3, "most": 25})
+    return Task({"keyword": keyword}, _on(keyword, *checks), sentence.upper())
 
 
 WRITING = (
