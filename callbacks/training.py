@@ -23,7 +23,7 @@ from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM
 from shiftlens.prompts.readers import read_prompts
 from shiftlens.report.training_page import log_training, write_training
-from shiftlens.report.write_tables import write_parquet
+from shiftlens.support.whole_files import write_parquet
 from shiftlens.words import lexicon_from_config
 
 

@@ -24,10 +24,11 @@ from shiftlens.models.roles import ROLES
 from shiftlens.report.log_analysis import log_analysis, scalars
 from shiftlens.report.page import render_report, script_json, write_report
 from shiftlens.report.terminal import print_summary
-from shiftlens.report.write_tables import write_tables, write_text
+from shiftlens.report.write_tables import write_tables
 from shiftlens.results.analysis import REGIONS, Analysis, SaliencyMap
 from shiftlens.results.finding import Finding, Group
 from shiftlens.results.sentence import sentence
+from shiftlens.support.whole_files import write_text
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from shiftlens.support.whole_files import write_text
+
 WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
 TOKENIZER = (
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
@@ -95,8 +97,5 @@ def _remembered_sha256(path: Path, cache: Path) -> str:
     if note.exists():
         return note.read_text()
     value = file_sha256(path)
-    note.parent.mkdir(parents=True, exist_ok=True)
-    partial = note.with_suffix(f".{digest(value)[:8]}.part")
-    partial.write_text(value)
-    partial.replace(note)
+    write_text(note, value)
     return value

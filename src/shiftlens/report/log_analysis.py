@@ -14,8 +14,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from shiftlens.analyses.density.figures import density_by_region, position_profile, saliency_heatmap
 from shiftlens.models.roles import ROLES
 from shiftlens.report.weights import weight_charts
-from shiftlens.report.write_tables import findings_frame, write_parquet
+from shiftlens.report.write_tables import findings_frame
 from shiftlens.results.analysis import Analysis
+from shiftlens.support.whole_files import write_parquet
 
 TABLE_ROWS = 10_000
 """Rows a W&B table keeps; it drops the rest without a word, so longer tables go as artifacts."""

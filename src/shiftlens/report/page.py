@@ -26,9 +26,9 @@ from shiftlens.analyses.density.sensitivity_figure import sensitivity_map
 from shiftlens.models.roles import ROLES
 from shiftlens.report.evidence_parts import evidence_parts
 from shiftlens.report.weights import PALETTE, weight_views
-from shiftlens.report.write_tables import write_text
 from shiftlens.results import sentence as sentences
 from shiftlens.results.analysis import REGIONS, Analysis, SaliencyMap
+from shiftlens.support.whole_files import write_text
 
 MAX_ROWS = 500
 """Samples listed in the report; the page says so when there are more."""

@@ -12,8 +12,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from shiftlens.report.write_tables import write_text
 from shiftlens.results.sentence import p_value
+from shiftlens.support.whole_files import write_text
 
 ALPHA = 0.05
 MAX_ROWS = 1000

@@ -20,10 +20,11 @@ from shiftlens.analyses.word_pairs.figures import MIDDLE
 from shiftlens.models.sources import short_name
 from shiftlens.report.log_analysis import TABLE_ROWS, table_cells
 from shiftlens.report.page import flat, script_hash, script_json, templates
-from shiftlens.report.write_tables import findings_frame, write_parquet, write_text
+from shiftlens.report.write_tables import findings_frame
 from shiftlens.results import sentence as sentences
 from shiftlens.results.finding import Finding
 from shiftlens.stats.rates import Interval
+from shiftlens.support.whole_files import write_parquet, write_text
 
 PALETTE = {
     COLORS["base"]: "--base",

@@ -1,11 +1,9 @@
-"""Findings as JSON and all tables as Parquet, each file written whole or not at all."""
+"""Writes the findings of a run as JSON and all of its tables as Parquet."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pandas as pd
 
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.finding import Finding
+from shiftlens.support.whole_files import write_parquet, write_text
 
 _COLUMNS = (
     "name", "view", "data", "role", "question", "null", "test", "n", "groups", "effect", "effect_name",
@@ -21,20 +20,23 @@ _COLUMNS = (
 
 
 def write_tables(analysis: Analysis, folder: Path | str) -> list[Path]:
-    """Write ``findings.json`` and ``tables/{samples,tokens,profile,findings}.parquet``, and further views' tables.
+    """Write ``findings.json``, the four tables of every run, and the tables of the sections.
+
+    The four are ``tables/{samples,tokens,profile,findings}.parquet``.
 
     Args:
-        analysis: the run.
-        folder: where to write; created if missing.
+        analysis: Results of the run.
+        folder: Folder to write into; created if missing.
 
     Returns:
         The files written.
 
     Raises:
-        ValueError: if the provenance holds a number JSON cannot hold (NaN, infinity).
+        ValueError: The provenance holds a number that JSON cannot hold (NaN, infinity).
 
     Example:
         >>> none = pd.DataFrame()
+        >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     [path.name for path in write_tables(Analysis([], none, none, none, [], {}), folder)][:2]
         ['findings.json', 'samples.parquet']
@@ -59,7 +61,7 @@ def write_tables(analysis: Analysis, folder: Path | str) -> list[Path]:
 
 
 def findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
-    """Findings as a table, one row each: what holds several values as JSON text, ``ci`` as two columns.
+    """Make a table of findings, one row each; fields with several values become JSON text, ``ci`` two columns.
 
     Example:
         >>> findings_frame([]).columns[:3].tolist()
@@ -77,42 +79,3 @@ def findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
     numbers = ["effect", "ci_low", "ci_high", "p", "p_corrected", "statistic"]
     # A column that is None throughout would otherwise be stored without a type.
     return frame.astype(dict.fromkeys(numbers, "float64"))
-
-
-def write_text(path: Path | str, text: str) -> Path:
-    """Write ``text`` as UTF-8 to ``path``, whole or not at all.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_text(Path(folder) / "a" / "b.txt", "é").read_text(encoding="utf-8")
-        'é'
-    """
-    return _replace(Path(path), lambda temp: temp.write_bytes(text.encode("utf-8")))
-
-
-def write_parquet(path: Path | str, frame: pd.DataFrame) -> Path:
-    """Write ``frame`` as Parquet to ``path``, whole or not at all.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     len(pd.read_parquet(write_parquet(Path(folder) / "a.parquet", pd.DataFrame({"x": [1]}))))
-        1
-    """
-    return _replace(Path(path), lambda temp: frame.to_parquet(temp, index=False))
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temp = Path(name)
-    try:
-        write(temp)
-        # mkstemp makes files private; give the report the mode any other new file gets.
-        umask = os.umask(0)
-        os.umask(umask)
-        temp.chmod(0o666 & ~umask)
-        temp.replace(path)
-    finally:
-        temp.unlink(missing_ok=True)
-    return path

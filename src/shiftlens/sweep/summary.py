@@ -10,7 +10,7 @@ import pandas as pd
 
 from shiftlens.errors import ConfigError
 from shiftlens.report.sweep_page import SweepHead, write_sweep_report
-from shiftlens.report.write_tables import write_parquet, write_text
+from shiftlens.support.whole_files import write_parquet, write_text
 from shiftlens.sweep.cells import cells_table
 from shiftlens.sweep.job_lines import line
 from shiftlens.sweep.records import PLAN, JobRecord, Plan, label, read_jobs, split, swept

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from shiftlens.errors import ConfigError, Problem
+from shiftlens.support.whole_files import write_text
 from shiftlens.words.files import raise_problems, read_text
 
 SIZE = 20_000
@@ -145,7 +146,7 @@ def read_words(path: str | Path, size: int | None = None) -> Words:
 def write_words(words: Words, path: str | Path) -> None:
     """Writes a vocabulary as tab-separated lines that :func:`read_words` reads back exactly."""
     lines = (f"{word}\t{value!r}\n" for word, value in zip(words.words, words.frequency.tolist(), strict=True))
-    Path(path).expanduser().write_text("".join(lines), encoding="utf-8")
+    write_text(Path(path).expanduser(), "".join(lines))
 
 
 @cache
