@@ -1,4 +1,4 @@
-"""From the ``annotator`` group of the configuration to an annotator."""
+"""Checks the configuration group ``annotator`` and makes the annotator it asks for."""
 
 from __future__ import annotations
 
@@ -16,14 +16,41 @@ from shiftlens.annotate.endpoint import Endpoint
 from shiftlens.annotate.lexical import LexicalAnnotator
 from shiftlens.annotate.local import LocalAnnotator
 from shiftlens.annotate.service import OpenAIAnnotator
-from shiftlens.errors import ConfigError
+from shiftlens.support.setting_rules import Choice, Rule, refuse, setting_problems
 
 _PROBLEMS = {"lexical": lexical.problems, "openai": endpoint.problems, "local": local.problems}
+ANNOTATOR_RULES: Mapping[str, Mapping[str, Rule]] = {
+    "lexical": lexical.RULES,
+    "openai": endpoint.RULES,
+    "local": local.RULES,
+}
+"""Name of an annotator -> rules of its numeric keys."""
 _KEYS = {
     "lexical": frozenset({"alpha", "seed"}),
     "openai": frozenset(field.name for field in dataclasses.fields(Endpoint)),
     "local": frozenset({"source", "dtype", "device_map", "max_new_tokens", "batch_size"}),
 }
+
+
+def annotator_problems(config: Mapping[str, Any]) -> list[str]:
+    """Check everything that can be checked before an annotator is made.
+
+    Args:
+        config: Keys of one of ``conf/annotator/*.yaml``; ``name`` says which.
+
+    Returns:
+        One line for each key that is not known and each value that cannot be used.
+
+    Example:
+        >>> annotator_problems({"name": "lexical", "seed": -1})
+        ['annotator.seed=-1: expected a whole number from 0 to 4294967295']
+    """
+    if wrong := setting_problems({"name": None, **config}, {"name": Choice(list(_KEYS))}, "annotator."):
+        return wrong
+    name, values = config["name"], {key: value for key, value in config.items() if key != "name"}
+    known = ", ".join(sorted(_KEYS[name]))
+    unknown = [key for key in values if key not in _KEYS[name]]
+    return [f"annotator.{key}: unknown for {name}; known are {known}" for key in unknown] + _PROBLEMS[name](values)
 
 
 def annotator_from_config(
@@ -36,30 +63,23 @@ def annotator_from_config(
     """Make the annotator that the configuration asks for.
 
     Args:
-        config: keys of one of ``conf/annotator/*.yaml``; ``name`` says which.
-        words: the vocabulary from which concepts take their words.
+        config: Keys of one of ``conf/annotator/*.yaml``; ``name`` says which.
+        words: Vocabulary from which concepts take their words.
         vectors: [words, dim] static word vectors; a row of NaN is a word without one.
-        parts_of_speech: universal part-of-speech tags that a word can have.
-        cache: folder of caches; answers of language models go to ``annotations`` in it.
+        parts_of_speech: Function that gives the universal part-of-speech tags that a word can have.
+        cache: Folder of caches; answers of language models go to ``annotations`` in it.
 
     Raises:
-        ConfigError: lists everything that is wrong.
+        ConfigError: Lists every key that is not known and every value that cannot be used.
 
     Example:
         >>> annotator_from_config({"name": "oracle"}, [], np.zeros((0, 2)), lambda word: set(), ".")
         Traceback (most recent call last):
         shiftlens.errors.ConfigError: annotator.name=oracle: expected one of lexical, openai, local
     """
+    refuse(annotator_problems(config))
     values = {key: value for key, value in config.items() if key != "name"}
-    name = str(config.get("name"))
-    if name not in _KEYS:
-        raise ConfigError(f"annotator.name={name}: expected one of {', '.join(_KEYS)}")
-    known = ", ".join(sorted(_KEYS[name]))
-    unknown = [key for key in values if key not in _KEYS[name]]
-    problems = [f"annotator.{key}: unknown for {name}; known are {known}" for key in unknown]
-    problems += _PROBLEMS[name](values)
-    if problems:
-        raise ConfigError("\n".join(problems))
+    name = config["name"]
     answers = Path(cache).expanduser() / "annotations"
     if name == "lexical":
         return LexicalAnnotator(words, vectors, parts_of_speech, **values)

@@ -1,4 +1,4 @@
-"""Settings of a service with OpenAI's chat interface, and what may be wrong with them."""
+"""Settings of a service with OpenAI's chat interface, and their check."""
 
 from __future__ import annotations
 
@@ -8,36 +8,38 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from shiftlens.support.number_rules import Rule, number_problems
+from shiftlens.support.setting_rules import Number, Rule, setting_problems
 
-_NUMBERS = {
-    "temperature": Rule(0, whole=False, optional=True),
-    "seed": Rule(0, optional=True),
-    "timeout": Rule(1, whole=False),
-    "tries": Rule(1),
-    "wait": Rule(0, whole=False),
-    "parallel": Rule(1),
-    "max_requests": Rule(0, optional=True),
-    "max_tokens": Rule(0, optional=True),
+RULES: Mapping[str, Rule] = {
+    "temperature": Number(0, whole=False, optional=True),
+    "seed": Number(0, optional=True),
+    "timeout": Number(1, whole=False),
+    "tries": Number(1),
+    "wait": Number(0, whole=False),
+    "parallel": Number(1),
+    "max_requests": Number(0, optional=True),
+    "max_tokens": Number(0, optional=True),
 }
+"""Rules of the numeric keys of ``conf/annotator/openai.yaml``."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Whom to ask and how much; the keys of ``conf/annotator/openai.yaml``.
+    """The service, and the limits of its use; the keys of ``conf/annotator/openai.yaml``.
 
     Args:
-        model: name of the model, as the service knows it.
-        base_url: address of the service.
-        key_env: environment variable that holds the key; ``None`` sends none.
-        temperature: ``None`` leaves it to the service.
-        seed: sent along, for services that know one; ``None`` sends none.
-        timeout: seconds to wait for one answer.
-        tries: requests per concept before giving up on it.
-        wait: seconds before the second try, doubled for each further one.
-        parallel: requests under way at once.
-        max_requests: requests of one run, retries counted; ``None`` is no limit.
-        max_tokens: tokens of one run, prompts and answers; ``None`` is no limit. Requests under way are finished.
+        model: Name of the model, as the service knows it.
+        base_url: Address of the service.
+        key_env: Environment variable that holds the key; ``None`` sends no key.
+        temperature: Sampling temperature; ``None`` is the default of the service.
+        seed: Random seed for services that take one; ``None`` sends no seed.
+        timeout: Seconds to wait for one answer.
+        tries: Largest number of requests per concept.
+        wait: Seconds before the second request of a concept, doubled for each further one.
+        parallel: Number of requests under way at once.
+        max_requests: Largest number of requests of one run, retries counted; ``None`` is no limit.
+        max_tokens: Largest number of tokens of one run, prompts and answers; ``None`` is no limit. Requests under
+            way are finished.
     """
 
     model: str
@@ -54,14 +56,17 @@ class Endpoint:
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with settings of an :class:`Endpoint`, in words; what is not given is at its default.
+    """Check the settings of an :class:`Endpoint`.
 
     Args:
-        values: settings by name.
+        values: Settings by name; a setting that is missing has its default.
+
+    Returns:
+        One line for each setting that cannot be used.
 
     Example:
         >>> problems({"model": "m", "key_env": None, "tries": 0})
-        ['annotator.tries=0: expected a whole number, 1 or more']
+        ['annotator.tries=0: expected a whole number of at least 1']
     """
     defaults = {field.name: field.default for field in fields(Endpoint)}
     values = {**defaults, "model": "", **values}
@@ -75,4 +80,4 @@ def problems(values: Mapping[str, Any]) -> list[str]:
         found.append("annotator.base_url holds a password or a query; name a variable in annotator.key_env")
     if values["key_env"] and not os.environ.get(str(values["key_env"])):
         found.append(f"annotator.key_env={values['key_env']}: this variable is not set (null: no key is needed)")
-    return found + number_problems(values, _NUMBERS)
+    return found + setting_problems(values, RULES, "annotator.")

@@ -36,13 +36,15 @@ from shiftlens.annotate.annotation import CANNOT_TELL, LEVELS, Annotation, Conce
 from shiftlens.annotate.chance import corrected, rank_p
 from shiftlens.annotate.spelling import affix_meanings
 from shiftlens.annotate.vocabulary_words import Evidence, evidence, prepare, tried
-from shiftlens.errors import ConfigError
-from shiftlens.support.number_rules import Rule, number_problems
+from shiftlens.support.setting_rules import SEED, Number, Rule, refuse, setting_problems
 
 MIN_WORDS = 5
 NULL_LISTS = 4000
 NAMED = 5
 """Words or roots that a description names at most."""
+
+RULES: Mapping[str, Rule] = {"alpha": Number(0, 1, whole=False, above=True, below=True), "seed": SEED}
+"""Rules of the keys of ``conf/annotator/lexical.yaml``."""
 
 _PARTS = {
     "NOUN": "nouns", "PROPN": "names", "VERB": "verbs", "AUX": "auxiliary verbs", "ADJ": "adjectives",
@@ -52,19 +54,19 @@ _PARTS = {
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with the keys of ``conf/annotator/lexical.yaml``, in words.
+    """Check the keys of ``conf/annotator/lexical.yaml``.
 
     Args:
-        values: settings by name.
+        values: Settings by name.
+
+    Returns:
+        One line for each setting that cannot be used.
 
     Example:
         >>> problems({"alpha": 1.5, "seed": 0})
         ['annotator.alpha=1.5: expected a number above 0 and below 1']
     """
-    alpha, found = values.get("alpha", 0.05), []
-    if not isinstance(alpha, float) or not 0 < alpha < 1:
-        found.append(f"annotator.alpha={alpha}: expected a number above 0 and below 1")
-    return found + number_problems(values, {"seed": Rule(0)})
+    return setting_problems(values, RULES, "annotator.")
 
 
 @dataclass(frozen=True)
@@ -112,9 +114,7 @@ class LexicalAnnotator:
         alpha: float = 0.05,
         seed: int = 0,
     ) -> None:
-        wrong = problems({"alpha": alpha, "seed": seed})
-        if wrong:
-            raise ConfigError("\n".join(wrong))
+        refuse(problems({"alpha": alpha, "seed": seed}))
         self._alpha, self._seed = alpha, seed
         self._vocabulary = prepare(words, vectors, parts_of_speech, seed)
         self._nulls: dict[int, _Null] = {}

@@ -14,17 +14,23 @@ from shiftlens.attribution.generate import greedy, stop_ids
 from shiftlens.models.loading import LM
 from shiftlens.prompts.encode import encode
 from shiftlens.prompts.schema import Prompt
-from shiftlens.support.number_rules import Rule, number_problems
+from shiftlens.support.setting_rules import Number, Rule, setting_problems
+
+RULES: Mapping[str, Rule] = {"max_new_tokens": Number(1), "batch_size": Number(1)}
+"""Rules of the numeric keys of ``conf/annotator/local.yaml``."""
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with the keys of ``conf/annotator/local.yaml``, in words.
+    """Check the keys of ``conf/annotator/local.yaml``.
 
     Args:
-        values: settings by name.
+        values: Settings by name.
+
+    Returns:
+        One line for each setting that cannot be used.
     """
     found = [] if values.get("source") else ["annotator.source is missing: the model that annotates"]
-    return found + number_problems(values, {"max_new_tokens": Rule(1), "batch_size": Rule(1)})
+    return found + setting_problems(values, RULES, "annotator.")
 
 
 class LocalAnnotator:

@@ -1,4 +1,4 @@
-"""One way in for prompts, wherever they come from."""
+"""Reads prompts from the built-in set, a file or the hub, always into the same form."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from typing import Any
 from shiftlens.errors import ConfigError, Problem, PromptError
 from shiftlens.prompts import hub, tsv
 from shiftlens.prompts.validate import KNOWN, PromptSet, Row, collect
+from shiftlens.support.setting_rules import Choice, Number, refuse, setting_problems
 
-__all__ = ["PromptSet", "read_prompts"]
+__all__ = ["ON_ERROR", "PromptSet", "data_problems", "read_prompts"]
+
+ON_ERROR = Choice(("raise", "skip"))
+"""Rule of ``data.on_error``."""
 
 
 def read_prompts(data: Mapping[str, Any]) -> PromptSet:
-    """Reads and checks the prompts that the configuration group ``data`` names.
+    """Read and check the prompts that the configuration group ``data`` names.
 
     Args:
-        data: the group as plain values: ``name``, ``reader`` (``verifiable``, ``jsonl``, ``parquet``, ``tsv``
+        data: Group as plain values: ``name``, ``reader`` (``verifiable``, ``jsonl``, ``parquet``, ``tsv``
             or ``hub``), ``limit`` (first K prompts, taken after the whole file was checked; ``None``: all),
-            ``on_error`` (``raise`` or ``skip``) and what the reader needs, see ``conf/data``.
+            ``on_error`` (``raise`` or ``skip``) and the keys of the reader, see ``conf/data``.
 
     Raises:
-        ConfigError: a value of ``data`` cannot be used.
-        PromptError: rows have faults (all are listed), or no prompt is left.
-        SourceError: a hub data set cannot be had.
+        ConfigError: A value of ``data`` cannot be used.
+        PromptError: Rows have faults (all are listed), or no prompt is left.
+        SourceError: A hub data set cannot be loaded.
 
     Example:
         >>> import tempfile
@@ -36,15 +40,34 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
         >>> read_prompts({"name": "mine", "reader": "jsonl", "path": path}).prompts[0].instruction
         ((0, 20),)
     """
-    reader, limit, on_error = data.get("reader"), data.get("limit"), data.get("on_error", "raise")
-    if reader not in READERS:
-        raise ConfigError(f"data.reader={reader!r} is not known; choose one of {', '.join(READERS)}")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ConfigError(f"data.limit must be a positive integer or null, got {limit!r}")
-    if on_error not in ("raise", "skip"):
-        raise ConfigError(f"data.on_error must be raise or skip, got {on_error!r}")
-    found = READERS[reader](data, on_error == "skip")
-    return replace(found, prompts=found.prompts[:limit])
+    refuse(data_problems(data))
+    prompts = READERS[data["reader"]](data, data.get("on_error") == "skip")
+    return replace(prompts, prompts=prompts.prompts[: data.get("limit")])
+
+
+def data_problems(data: Mapping[str, Any], group: str = "data") -> list[str]:
+    """Check the settings of a group of prompts that do not depend on its files.
+
+    Args:
+        data: Group as plain values; a key that is missing has its default, but for ``reader``.
+        group: Name of the group in the messages.
+
+    Returns:
+        One line for each setting that cannot be used.
+
+    Example:
+        >>> data_problems({"reader": "verifiable", "limit": 0}, "held_out")
+        ['held_out.limit=0: expected a whole number of at least 1, or null']
+    """
+    rules = {
+        "reader": Choice(list(READERS)),
+        "limit": Number(1, optional=True),
+        "on_error": ON_ERROR,
+        "max_new_tokens": Number(1),
+        "max_tokens": Number(1, optional=True),
+        "on_long": Choice(("refuse", "cut")),
+    }
+    return setting_problems({"reader": None, **data}, rules, f"{group}.")
 
 
 def _verifiable(data: Mapping[str, Any], skip: bool) -> PromptSet:

@@ -1,4 +1,4 @@
-"""The word data of a run, as the configuration group ``words`` names it."""
+"""Reads the vocabulary, the verbs and the word vectors that the configuration group ``words`` names."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from shiftlens.errors import ConfigError
+from shiftlens.support.setting_rules import Flag, Number, Rule, refuse, setting_problems
 from shiftlens.words.vectors import FREQUENT, Vectors, cooccurrence_threshold, load_vectors
 from shiftlens.words.verbs import general_verbs, instruction_verbs, verb_indices
 from shiftlens.words.vocabulary import SIZE, Words, frequent_words, read_words
 
 T = TypeVar("T")
+WORD_RULES: Mapping[str, Rule] = {"size": Number(1, optional=True), "inflections": Flag()}
+"""Rules of the keys of ``conf/words`` that name no file."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,11 @@ class Lexicon:
     """A vocabulary with its verbs and its word vectors.
 
     Args:
-        words: the vocabulary.
-        instruction: instruction verb -> indices of the words that stand for it.
-        general: general verb -> indices of the words that stand for it.
+        words: The vocabulary.
+        instruction: Instruction verb -> indices of the words that stand for it.
+        general: General verb -> indices of the words that stand for it.
         vectors_source: ``glove`` or a file, read on first use.
-        cache: folder for what is fetched.
+        cache: Folder for fetched files.
     """
 
     words: Words
@@ -54,28 +57,25 @@ class Lexicon:
 
 
 def lexicon_from_config(words: Mapping[str, Any], cache: str | Path) -> Lexicon:
-    """Read the ``words`` group of the configuration.
+    """Read the configuration group ``words``.
 
     Args:
-        words: keys ``vocabulary, size, vectors, instruction_verbs, general_verbs, inflections``, explained in
+        words: Keys ``vocabulary, size, vectors, instruction_verbs, general_verbs, inflections``, explained in
             ``conf/words/default.yaml``; a key that is missing has the value it has there.
-        cache: folder for what is fetched.
+        cache: Folder for fetched files.
 
     Raises:
-        ConfigError: lists every key and every file that is wrong.
+        ConfigError: Lists every key and every file that is wrong.
 
     Example:
         >>> lexicon = lexicon_from_config({"size": 1000}, "~/.cache/shiftlens")
         >>> len(lexicon.words), lexicon.words.words[int(lexicon.instruction["summarize"][0])]
         (1000, 'summarize')
     """
-    problems: list[str] = []
+    problems = setting_problems(words, WORD_RULES, "words.")
     size, inflections = words.get("size", SIZE), words.get("inflections", False)
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        problems.append(f"words.size must be a positive integer or null, got {size!r}")
-        size = None
-    if not isinstance(inflections, bool):
-        problems.append(f"words.inflections must be true or false, got {inflections!r}")
+    if WORD_RULES["size"].expected(size):
+        size = None  # the other keys are checked all the same
     vectors = str(words.get("vectors", "glove"))
     if vectors != "glove" and not Path(vectors).expanduser().is_file():
         problems.append(f"words.vectors={vectors}: no such file; name a file of word vectors, or glove")
@@ -85,13 +85,13 @@ def lexicon_from_config(words: Mapping[str, Any], cache: str | Path) -> Lexicon:
     if both := [verb for verb in general if verb in instruction]:
         problems.append(f"words.general_verbs: {', '.join(both)} are among the instruction verbs too")
     source = str(words.get("vocabulary", "frequent"))
-    found = _try(problems, "vocabulary", lambda: _vocabulary(source, size, (*instruction, *general)))
-    if problems or found is None:
-        raise ConfigError("\n".join(problems))
+    vocabulary = _try(problems, "vocabulary", lambda: _vocabulary(source, size, (*instruction, *general)))
+    refuse(problems)
+    assert vocabulary is not None, "its fault was a problem"
     return Lexicon(
-        found,
-        verb_indices(instruction, found.words, inflections),
-        verb_indices(general, found.words, inflections),
+        vocabulary,
+        verb_indices(instruction, vocabulary.words, inflections),
+        verb_indices(general, vocabulary.words, inflections),
         vectors,
         Path(cache).expanduser(),
     )
@@ -102,7 +102,7 @@ def _vocabulary(source: str, size: int | None, include: Sequence[str]) -> Words:
 
 
 def _try(problems: list[str], key: str, read: Callable[[], T]) -> T | None:
-    """What ``read`` returns; on an error ``None``, and one problem more."""
+    """Return what ``read`` returns; on an error add a problem and return ``None``."""
     try:
         return read()
     except ConfigError as error:
