@@ -30,7 +30,8 @@ import shiftlens.report
 import shiftlens.run.pipeline
 import shiftlens.run.runner
 from shiftlens.attribution import Engine
-from shiftlens.cli.analyze_command import options_from_config, resolved
+from shiftlens.cli.analyze_command import resolved
+from shiftlens.cli.analyze_options import options_from_config
 from shiftlens.models.pair import pair_from_config
 from shiftlens.prompts.readers import read_prompts
 

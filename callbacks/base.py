@@ -20,16 +20,20 @@ from shiftlens.results.section import Section
 class View(Callback, ABC):
     """An analysis of each role beside the attributions, and the comparison of the two.
 
-    What a model shows is kept on disk under its identity and the settings, so that a model is looked at once,
+    The results of a model are kept on disk under its identity and the settings, so that a model is looked at once,
     whatever pair it is part of; the comparison needs no model.
     """
 
+    def problems(self) -> list[str]:
+        """Check the settings; return one line for each that cannot be used."""
+        return []
+
     @abstractmethod
     def missing(self, identity: Identity) -> bool:
-        """Whether a model has not been looked at with these settings.
+        """Tell whether a model has not been looked at with these settings.
 
         Args:
-            identity: the model.
+            identity: Identity of the model.
         """
 
     @abstractmethod
@@ -37,15 +41,18 @@ class View(Callback, ABC):
         """Look at a model and keep the result.
 
         Args:
-            lm: the model, where it runs.
+            lm: The model, on the device where it runs.
         """
 
     @abstractmethod
     def section(self, identities: Mapping[str, Identity]) -> Section:
-        """Findings and tables of a pair, from what was kept.
+        """Compare the two models of a pair by the kept results.
 
         Args:
-            identities: role -> model; each was looked at.
+            identities: Role -> identity of its model; each was looked at.
+
+        Returns:
+            Findings and tables.
         """
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -58,27 +65,30 @@ class View(Callback, ABC):
 class RowView(Callback, ABC):
     """An analysis that needs rows beyond those of the run: other responses, or another way to explain them.
 
-    It says which rows, in terms of those that are known; the run fetches them from the ledger or computes them,
-    and asks again until nothing is missing.
+    The analysis names the rows in terms of those that are known; the run reads them from the ledger or computes
+    them, and repeats until nothing is missing.
     """
 
     @abstractmethod
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
-        """The rows wanted of a role, as far as they can be named yet.
+        """Name the rows that the analysis needs of a role, as far as they can be named yet.
 
         Args:
-            name: the role.
-            roles: both roles.
-            rows: what is known; every row asked for so far is in it.
+            name: Name of the role.
+            roles: Both roles.
+            rows: The rows that are known; every row asked for so far is among them.
         """
 
     @abstractmethod
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
-        """Findings and tables, once every row asked for is known.
+        """Compare the two roles, once every row asked for is known.
 
         Args:
-            roles: both roles.
-            rows: what is known.
+            roles: Both roles.
+            rows: The rows that are known.
+
+        Returns:
+            Findings and tables.
         """
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from shiftlens.analyses.concepts.section import concepts_section
 from shiftlens.annotate import (
@@ -16,13 +16,14 @@ from shiftlens.annotate import (
     Annotator,
     Concept,
     annotator_from_config,
+    annotator_problems,
 )
 from shiftlens.callbacks.weight_view import WeightView
 from shiftlens.models.families import FamilyView
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
 from shiftlens.results.section import Section
-from shiftlens.support.number_rules import COUNT, is_count
+from shiftlens.support.setting_rules import Number
 from shiftlens.weights.by_layer import ModelConcepts, concepts_by_layer
 from shiftlens.weights.layer_concepts import LayerConcepts
 from shiftlens.weights.store import Arrays
@@ -35,18 +36,19 @@ class Concepts(WeightView):
     """Principal components of each layer's patterns, named by words, described, and compared.
 
     Args:
-        layers: which layers, from 0; ``None`` for all.
-        components: concepts per layer (300 in the paper); fewer where a layer is smaller.
-        top_words: words that make up a concept (50 in the paper).
-        shown: how many of them the annotator reads and the tables have (30 in the paper).
-        words: the configuration group ``words``.
+        layers: Layers to look at, from 0; ``None`` for all.
+        components: Concepts per layer (300 in the paper); fewer where a layer is smaller.
+        top_words: Words that make up a concept (50 in the paper).
+        shown: Words of a concept that the annotator reads and the tables hold (30 in the paper).
+        words: Configuration group ``words``.
         annotator: Configuration group ``annotator``.
-        cache: folder of caches.
-        seed: of the bootstrap and of random rotations.
+        cache: Folder of caches.
+        seed: Random seed for the bootstrap intervals and the random rotations.
     """
 
     kind = "concepts"
     title = "Concepts"
+    rules: ClassVar = {**WeightView.rules, **dict.fromkeys(("components", "top_words", "shown"), Number(1))}
 
     def __init__(
         self,
@@ -64,22 +66,21 @@ class Concepts(WeightView):
         self._annotator = dict(annotator)
 
     def problems(self) -> list[str]:
-        """Every setting that cannot be used, in words."""
-        counts = {"components": self.components, "top_words": self.top_words, "shown": self.shown}
-        found = [f"{key}={value}: {COUNT}" for key, value in counts.items() if not is_count(value)]
-        if not found and self.shown > self.top_words:
-            found.append(f"shown={self.shown}: expected at most top_words={self.top_words}")
-        return found
+        """Check the settings, those of the annotator too; return one line for each that cannot be used."""
+        problems = super().problems()
+        if not problems and self.shown > self.top_words:
+            problems.append(f"callbacks.concepts.shown={self.shown}: expected at most top_words={self.top_words}")
+        return problems + annotator_problems(self._annotator)
 
     def settings(self) -> dict[str, Any]:
-        """What the numbers depend on beside the model and the layer."""
+        """Give every setting that the numbers depend on, beside the model and the layer."""
         return {"components": self.components, "top_words": self.top_words}
 
     def missing(self, identity: Identity) -> bool:
-        """Whether a layer of a model has not been looked at with these settings.
+        """Tell whether a layer of a model has not been looked at with these settings.
 
         Raises:
-            ConfigError: a setting cannot be used, the annotator's among them.
+            ConfigError: A setting cannot be used, the annotator's among them.
         """
         missing = super().missing(identity)
         if self._annotator.get("name") != "local":  # which is a model too, and needs its memory later
@@ -88,18 +89,18 @@ class Concepts(WeightView):
 
     @cached_property
     def annotator(self) -> Annotator:
-        """Who describes concepts."""
+        """Annotator that describes the concepts."""
         words = self.lexicon.words.words
         return annotator_from_config(self._annotator, words, self.lexicon.unit, parts_of_speech, self.cache)
 
     def compute(self, lm: LM, weights: FamilyView, layers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
-        """Some layers one after another, as arrays to keep."""
+        """Find the concepts of some layers, one after another; yield each layer with its arrays to keep."""
         words = self.lexicon.words.words
         for layer, found in concepts_by_layer(lm, layers, words, self.components, self.top_words):
             yield layer, vars(found)
 
     def load(self, identity: Identity) -> ModelConcepts:
-        """The concepts of a model that was looked at."""
+        """Load the concepts of a model that was looked at."""
         store = self.store(identity)
         shape = store.shape
         assert shape is not None, "the model was looked at"
@@ -107,7 +108,7 @@ class Concepts(WeightView):
         return ModelConcepts(self.lexicon.words.words, shape["layers"], layers)
 
     def section(self, identities: Mapping[str, Identity]) -> Section:
-        """Concepts with their descriptions, rotation, and what base and tuned know about."""
+        """Describe the concepts, and compare base and tuned by rotation and by the subjects of the concepts."""
         models = {role: self.load(identity) for role, identity in identities.items()}
         lists = {
             (role, layer, c): Concept(tuple(word for word, _ in model.named(layer, c, self.shown)))

@@ -1,9 +1,10 @@
-"""Hold gradient x embedding against exact ablation on a sample of prompts."""
+"""Compares gradient x embedding with exact ablation on a sample of prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,9 @@ from shiftlens.attribution import Request, Row
 from shiftlens.attribution.methods import REPLACEMENTS, Ablation
 from shiftlens.attribution.role import Role, Rows, given, keyed
 from shiftlens.callbacks.base import RowView
-from shiftlens.errors import ConfigError
 from shiftlens.models.roles import ROLES
 from shiftlens.results.section import Section
+from shiftlens.support.setting_rules import SEED, Number, Rule, Some, refuse, setting_problems
 
 
 class Faithfulness(RowView):
@@ -25,28 +26,23 @@ class Faithfulness(RowView):
     Each model explains its own responses. A prompt costs one forward pass per prompt token and replacement.
 
     Args:
-        n: prompts in the sample; all if there are fewer.
-        replaced_by: what takes the place of an embedding, of ``zero`` and ``mean``; with both, they are also
-            held against each other.
-        seed: of the sample and of the bootstrap intervals.
+        n: Number of prompts in the sample; all if there are fewer.
+        replaced_by: Replacements of an embedding, of ``zero`` and ``mean``; two are also compared with each other.
+        seed: Random seed for the sample and the bootstrap intervals.
 
     Raises:
-        ConfigError: a value that cannot be used.
+        ConfigError: Lists every value that cannot be used.
     """
 
+    rules: ClassVar[Mapping[str, Rule]] = {"n": Number(1), "replaced_by": Some(REPLACEMENTS), "seed": SEED}
+
     def __init__(self, n: int = 8, replaced_by: Sequence[str] = REPLACEMENTS, seed: int = 0) -> None:
-        problems = []
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            problems.append(f"callbacks.faithfulness.n={n}: expected a whole number of at least 1")
-        if not replaced_by or not set(replaced_by) <= set(REPLACEMENTS):
-            known = ", ".join(REPLACEMENTS)
-            problems.append(f"callbacks.faithfulness.replaced_by={list(replaced_by)}: expected some of {known}")
-        if problems:
-            raise ConfigError("\n".join(problems))
+        values = {"n": n, "replaced_by": replaced_by, "seed": seed}
+        refuse(setting_problems(values, self.rules, "callbacks.faithfulness."))
         self.n, self.replaced_by, self.seed = n, tuple(replaced_by), seed
 
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
-        """The model's own responses to the sample; then their ablation."""
+        """Name the model's own responses to the sample, and once these are known, their ablation."""
         own = [roles[name].requests[i] for i in self._sample(roles)]
         if any(request.key not in rows[name] for request in own):
             return own
@@ -54,7 +50,7 @@ class Faithfulness(RowView):
         return [_ablation(request, roles[name], row, by) for request, row in known for by in self.replaced_by]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
-        """Table ``faithfulness`` and its findings."""
+        """Make the table ``faithfulness`` and its findings."""
         frames = []
         for name in ROLES:
             role, known = roles[name], rows[name]

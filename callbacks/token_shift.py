@@ -1,10 +1,11 @@
-"""Have the base model read the tuned model's responses, and see where it would have written something else."""
+"""Lets the base model read the tuned model's responses, and marks the tokens where it prefers another one."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from shiftlens.attribution.role import Role, Rows, keyed, reading
 from shiftlens.callbacks.base import RowView
 from shiftlens.prompts.encode import token_texts
 from shiftlens.results.section import Section
+from shiftlens.support.setting_rules import SEED, Rule, refuse, setting_problems
 
 _EMPTY = shift_rows("", "", [], np.zeros(0, np.int32), np.zeros(0))
 
@@ -28,14 +30,20 @@ class TokenShift(RowView):
     bring a response, or if the base's tokenizer cuts the response into other tokens.
 
     Args:
-        seed: of the bootstrap intervals.
+        seed: Random seed for the bootstrap intervals.
+
+    Raises:
+        ConfigError: The seed cannot be used.
     """
 
+    rules: ClassVar[Mapping[str, Rule]] = {"seed": SEED}
+
     def __init__(self, seed: int = 0) -> None:
+        refuse(setting_problems({"seed": seed}, self.rules, "callbacks.token_shift."))
         self.seed = seed
 
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
-        """The tuned model's own responses; then the base as their reader."""
+        """Name the tuned model's own responses, and once these are known, the base model's reading of them."""
         asked = reading(roles, rows, name, "tuned")
         if name == "tuned":
             return asked
@@ -44,7 +52,7 @@ class TokenShift(RowView):
         return [keyed(request, roles[name]) for request in read]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
-        """Tables ``token_shift`` and ``token_shift_profile``, and their findings."""
+        """Make the tables ``token_shift`` and ``token_shift_profile``, and their findings."""
         base, tuned = roles["base"], roles["tuned"]
         frames, left_out = [], {encoded.prompt.dataset: Counter[str]() for encoded in tuned.encoded}
         readers = self.requests("base", roles, rows)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,26 +16,27 @@ from shiftlens.models.families import FamilyView
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
 from shiftlens.results.section import Section
-from shiftlens.support.number_rules import COUNT, index_problems, is_count
+from shiftlens.support.setting_rules import Indices, Number
 from shiftlens.weights.by_layer import HeadPairs, ModelPairs, pairs_by_layer, select
 from shiftlens.weights.head_pairs import lexicon
 from shiftlens.weights.store import Arrays
 
 
 class WordPairs(WeightView):
-    """The word pairs that each head knows, and which verbs heads learned.
+    """The word pairs of each attention head, and the verbs in the pairs that heads gained.
 
     Args:
-        layers: which layers, from 0; ``None`` for all.
-        heads: which heads of each, from 0; ``None`` for all.
-        top: words per side and dimension (100 in the paper).
-        words: the configuration group ``words``.
-        cache: folder of caches.
-        seed: of the bootstrap and of permutations.
+        layers: Layers to look at, from 0; ``None`` for all.
+        heads: Heads to look at in each layer, from 0; ``None`` for all.
+        top: Words per side and dimension (100 in the paper).
+        words: Configuration group ``words``.
+        cache: Folder of caches.
+        seed: Random seed for the bootstrap intervals and the permutations.
     """
 
     kind = "word_pairs"
     title = "Word pairs"
+    rules: ClassVar = {**WeightView.rules, "heads": Indices(), "top": Number(1)}
 
     def __init__(
         self,
@@ -49,31 +50,26 @@ class WordPairs(WeightView):
         super().__init__(layers, words, cache)
         self.heads, self.top, self.seed = heads, top, seed
 
-    def problems(self) -> list[str]:
-        """Every setting that cannot be used, in words."""
-        found = [] if is_count(self.top) else [f"top={self.top}: {COUNT}"]
-        return found + index_problems("heads", self.heads)
-
     def settings(self) -> dict[str, Any]:
-        """What the numbers depend on beside the model and the layer."""
+        """Give every setting that the numbers depend on, beside the model and the layer."""
         return {"heads": self.heads, "top": self.top, "vectors": self._vectors}
 
     @cached_property
     def _vectors(self) -> str:
-        """Hash of the word vectors, wherever they came from."""
+        """Hash of the word vectors, whatever their source."""
         vectors = self.lexicon.vectors
         hashed = hashlib.sha256("\n".join(vectors.words).encode())
         hashed.update(np.ascontiguousarray(vectors.vectors).data)
         return hashed.hexdigest()
 
     def compute(self, lm: LM, weights: FamilyView, layers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
-        """Some layers one after another, as arrays to keep: all pairs, and how many each head has."""
+        """Find the pairs of some layers; yield each layer with all of its pairs and their number per head."""
         words, heads = self.lexicon, self._selected_heads(weights.heads)
         found = pairs_by_layer(lm, layers, heads, words.words.words, words.unit, words.threshold, self.top)
         return ((layer, _packed(pairs)) for layer, pairs in found)
 
     def load(self, identity: Identity) -> ModelPairs:
-        """The word pairs of a model that was looked at."""
+        """Load the word pairs of a model that was looked at."""
         store, words = self.store(identity), self.lexicon
         shape = store.shape
         assert shape is not None, "the model was looked at"
@@ -82,7 +78,7 @@ class WordPairs(WeightView):
         return ModelPairs(forms, shape["layers"], self._selected_heads(shape["heads"]), layers)
 
     def section(self, identities: Mapping[str, Identity]) -> Section:
-        """Word pairs, those with verbs, and whether instruction verbs gained more than general ones."""
+        """Compare base and tuned by their word pairs, and instruction verbs with general ones by their gain."""
         words = self.lexicon.words.words
         verbs = {
             kind: {verb: [words[place].lower() for place in places.tolist()] for verb, places in group.items()}

@@ -22,10 +22,11 @@ from rich.console import Console
 
 from shiftlens.analyses.imported import read_pickles, read_table
 from shiftlens.analyses.imported.sentencepiece_text import span_masks
+from shiftlens.cli.analyze_options import scores_options
 from shiftlens.errors import ConfigError, PromptError, SourceError
 from shiftlens.prompts.readers import read_prompts
 from shiftlens.prompts.schema import Prompt
-from shiftlens.run.scores_run import ScoresOptions, run_scores, scores_options
+from shiftlens.run.scores_run import ScoresOptions, run_scores
 from shiftlens.scores.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -403,13 +404,13 @@ def test_values_of_the_configuration_are_all_checked(tmp_path):
         scores_options(config)
     lines = str(caught.value).splitlines()
     keys = (
-        "saliency",
+        "saliency.b",
         "data.levels",
         "data.limit",
+        "data.on_error",
         "report.maps",
         "seed",
         "data.datasets",
-        "data.on_error",
         "data.tuned",
         "a folder",
     )

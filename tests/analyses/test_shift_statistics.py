@@ -190,7 +190,7 @@ def test_every_wrong_setting_is_named_at_once():
         local_view({"L": 0, "mode": "fast", "target": "x", "memory_budget": -1, "batch_tokens": 0})
     assert [
         key
-        for key in ("L must", "mode=", "target=", "memory_budget=", "batch_tokens=")
+        for key in ("saliency.L=", "mode=", "target=", "memory_budget=", "batch_tokens=")
         if key not in str(caught.value)
     ] == []
 

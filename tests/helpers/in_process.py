@@ -12,7 +12,8 @@ import hydra
 from hydra import compose, initialize_config_module
 from rich.console import Console
 
-from shiftlens.cli.analyze_command import options_from_config, resolved
+from shiftlens.cli.analyze_command import resolved
+from shiftlens.cli.analyze_options import options_from_config
 from shiftlens.models.pair import pair_from_config
 from shiftlens.prompts.readers import read_prompts
 from shiftlens.results.analysis import Analysis

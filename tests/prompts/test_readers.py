@@ -174,7 +174,7 @@ def test_limit_counts_after_the_whole_file_was_checked(tmp_path: Path) -> None:
 
 def test_settings_that_cannot_be_used(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "p.jsonl", {"text": "a"})
-    with pytest.raises(ConfigError, match="on_error must be raise or skip"):
+    with pytest.raises(ConfigError, match="data.on_error=ignore: expected one of raise, skip"):
         read(path, on_error="ignore")
     with pytest.raises(ConfigError, match="verifiable, jsonl, parquet, tsv, hub"):
         read(path, reader="csv")

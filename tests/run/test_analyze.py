@@ -149,7 +149,7 @@ def test_faulty_rows_are_skipped_on_request_and_counted(words, tmp_path):
     [
         (
             ["saliency.b=10", "saliency.L=10", "saliency.mode=fast"],
-            ["b must be from 0 to L-1 = 9", "saliency.mode=fast"],
+            ["saliency.b=10: expected a whole number from 0 to saliency.L-1=9", "saliency.mode=fast"],
         ),
         (["model=vicuna"], ["Pair 'vicuna'", "model=bundled"]),
         (["data=jsonl"], ["data.path"]),

@@ -64,7 +64,7 @@ def test_failed_jobs_are_named_and_the_others_run(local):
     finished = [line for line in lines if line.startswith("[") and "/6] job" in line]
     assert len(finished) == 6
     assert "Sweep: 4 of 6 jobs done" in lines
-    error = "saliency: b must be from 0 to L-1 = 9, got 99"
+    error = "saliency.b=99: expected a whole number from 0 to saliency.L-1=9"
     closing = lines[lines.index("Sweep: 4 of 6 jobs done") :]
     assert [line.strip() for line in closing if "failed" in line] == [
         f"job 2 failed after 0 s: saliency.b=99 saliency.p=2: {error}",

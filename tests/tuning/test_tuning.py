@@ -139,7 +139,7 @@ def test_lora_checkpoints_hold_only_what_is_trained(tmp_path):
         assert sum(weight.numel() for weight in saved["state_dict"].values()) == record.trained_weights
     last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert len(last["optimizer_states"][0]["state"]) == len(last["state_dict"])
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_the_best_weights_are_kept_and_a_run_without_progress_stops(tmp_path):

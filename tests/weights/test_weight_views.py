@@ -168,7 +168,7 @@ def test_a_model_is_looked_at_once(make, core, changed, lms, words, tmp_path, mo
     view.look(lm)
     assert not view.missing(lm.identity)
     assert len(list(tmp_path.rglob("layer-*.safetensors"))) == 2
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".*"))
     with monkeypatch.context() as patch:
         patch.setattr(whole, core, refuse)
         again = make(words, tmp_path)

@@ -9,13 +9,14 @@ from shiftlens.annotate.annotation import (
     Annotator,
     Concept,
 )
-from shiftlens.annotate.annotator_config import annotator_from_config
+from shiftlens.annotate.annotator_config import ANNOTATOR_RULES, annotator_from_config, annotator_problems
 from shiftlens.annotate.endpoint import Endpoint
 from shiftlens.annotate.lexical import LexicalAnnotator
 from shiftlens.annotate.local import LocalAnnotator
 from shiftlens.annotate.service import OpenAIAnnotator
 
 __all__ = [
+    "ANNOTATOR_RULES",
     "CANNOT_TELL",
     "LEVELS",
     "TASKS",
@@ -28,4 +29,5 @@ __all__ = [
     "LocalAnnotator",
     "OpenAIAnnotator",
     "annotator_from_config",
+    "annotator_problems",
 ]

@@ -16,17 +16,47 @@ from shiftlens.annotate.endpoint import Endpoint
 from shiftlens.annotate.lexical import LexicalAnnotator
 from shiftlens.annotate.local import LocalAnnotator
 from shiftlens.annotate.service import OpenAIAnnotator
-from shiftlens.errors import ConfigError
-from shiftlens.support.plugins import pick
+from shiftlens.support.plugins import added, expected_names, pick
+from shiftlens.support.setting_rules import Rule, refuse
 
 GROUP = "shiftlens.annotators"
 """Entry point group of annotators that other packages add; called with the keys of the group ``annotator``."""
 _PROBLEMS = {"lexical": lexical.problems, "openai": endpoint.problems, "local": local.problems}
+ANNOTATOR_RULES: Mapping[str, Mapping[str, Rule]] = {
+    "lexical": lexical.RULES,
+    "openai": endpoint.RULES,
+    "local": local.RULES,
+}
+"""Name of an annotator -> rules of its numeric keys."""
 _KEYS = {
     "lexical": frozenset({"alpha", "seed"}),
     "openai": frozenset(field.name for field in dataclasses.fields(Endpoint)),
     "local": frozenset({"source", "dtype", "device_map", "max_new_tokens", "batch_size"}),
 }
+
+
+def annotator_problems(config: Mapping[str, Any]) -> list[str]:
+    """Check everything that can be checked before an annotator is made.
+
+    Args:
+        config: Keys of one of ``conf/annotator/*.yaml``; ``name`` selects the annotator.
+
+    Returns:
+        One line for each key that is not known and each value that cannot be used; none for an annotator that
+        others added, which checks its own keys.
+
+    Example:
+        >>> annotator_problems({"name": "lexical", "seed": -1})
+        ['annotator.seed=-1: expected a whole number from 0 to 4294967295']
+    """
+    name, values = config.get("name"), {key: value for key, value in config.items() if key != "name"}
+    if not isinstance(name, str):
+        return []
+    if name not in _KEYS:
+        return [] if name in added(GROUP) else [f"annotator.name={name}: {expected_names(_KEYS, GROUP)}"]
+    known = ", ".join(sorted(_KEYS[name]))
+    unknown = [key for key in values if key not in _KEYS[name]]
+    return [f"annotator.{key}: unknown for {name}; known are {known}" for key in unknown] + _PROBLEMS[name](values)
 
 
 def annotator_from_config(
@@ -55,24 +85,15 @@ def annotator_from_config(
         Traceback (most recent call last):
         shiftlens.errors.ConfigError: annotator.name=oracle: expected one of lexical, openai, local, or a node ...
     """
+    refuse(annotator_problems(config))
     values = {key: value for key, value in config.items() if key != "name"}
     name = config.get("name")
     if isinstance(name, Mapping):
         name = pick("annotator.name", name, _KEYS, GROUP)
-    if not isinstance(name, str):  # made from a node with _target_, here or by Hydra
-        if not hasattr(name, "annotate"):
-            raise ConfigError(
-                f"annotator.name={name}: expected one of {', '.join(_KEYS)}, or a node with _target_"
-            )
+    if hasattr(name, "annotate"):  # made from a node with _target_, here or by Hydra
         return cast(Annotator, name)
     if name not in _KEYS:
         return cast(Annotator, pick("annotator.name", name, _KEYS, GROUP)(**values))
-    known = ", ".join(sorted(_KEYS[name]))
-    unknown = [key for key in values if key not in _KEYS[name]]
-    problems = [f"annotator.{key}: unknown for {name}; known are {known}" for key in unknown]
-    problems += _PROBLEMS[name](values)
-    if problems:
-        raise ConfigError("\n".join(problems))
     answers = Path(cache).expanduser() / "annotations"
     if name == "lexical":
         return LexicalAnnotator(words, vectors, parts_of_speech, **values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from shiftlens.annotate.annotation import Annotation, Concept
 from shiftlens.annotate.annotator_prompt import PROMPT_VERSION
 from shiftlens.models.identity import digest
+from shiftlens.support.whole_files import write_text
 
 
 class AnswerCache:
@@ -49,11 +49,8 @@ class AnswerCache:
 
     def put(self, concept: Concept, annotation: Annotation) -> None:
         """Store an annotation; its file is written completely or not at all."""
-        path = self._path(concept)
         values = {"asked": self._asked, "concept": concept.words, "annotation": asdict(annotation)}
-        partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
-        partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
-        partial.replace(path)
+        write_text(self._path(concept), json.dumps(values, indent=1))
 
     def _path(self, concept: Concept) -> Path:
         key = digest({"asked": self._asked, "prompt": PROMPT_VERSION, "words": concept.words})

@@ -8,18 +8,19 @@ from dataclasses import dataclass, fields
 from typing import Any
 from urllib.parse import urlsplit
 
-from shiftlens.support.number_rules import Rule, number_problems
+from shiftlens.support.setting_rules import Number, Rule, setting_problems
 
-_NUMBERS = {
-    "temperature": Rule(0, whole=False, optional=True),
-    "seed": Rule(0, optional=True),
-    "timeout": Rule(1, whole=False),
-    "tries": Rule(1),
-    "wait": Rule(0, whole=False),
-    "parallel": Rule(1),
-    "max_requests": Rule(0, optional=True),
-    "max_tokens": Rule(0, optional=True),
+RULES: Mapping[str, Rule] = {
+    "temperature": Number(0, whole=False, optional=True),
+    "seed": Number(0, optional=True),
+    "timeout": Number(1, whole=False),
+    "tries": Number(1),
+    "wait": Number(0, whole=False),
+    "parallel": Number(1),
+    "max_requests": Number(0, optional=True),
+    "max_tokens": Number(0, optional=True),
 }
+"""Rules of the numeric keys of ``conf/annotator/openai.yaml``."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def problems(values: Mapping[str, Any]) -> list[str]:
 
     Example:
         >>> problems({"model": "m", "key_env": None, "tries": 0})
-        ['annotator.tries=0: expected a whole number, 1 or more']
+        ['annotator.tries=0: expected a whole number of at least 1']
     """
     defaults = {field.name: field.default for field in fields(Endpoint)}
     values = {**defaults, "model": "", **values}
@@ -76,4 +77,4 @@ def problems(values: Mapping[str, Any]) -> list[str]:
         faults.append("annotator.base_url holds a password or a query; name a variable in annotator.key_env")
     if values["key_env"] and not os.environ.get(str(values["key_env"])):
         faults.append(f"annotator.key_env={values['key_env']}: this variable is not set (null: no key is needed)")
-    return faults + number_problems(values, _NUMBERS)
+    return faults + setting_problems(values, RULES, "annotator.")

@@ -37,8 +37,7 @@ from shiftlens.annotate.annotation import CANNOT_TELL, LEVELS, Annotation, Conce
 from shiftlens.annotate.chance import corrected, rank_p
 from shiftlens.annotate.spelling import affix_meanings
 from shiftlens.annotate.vocabulary_words import Evidence, evidence, prepare, tried
-from shiftlens.errors import ConfigError
-from shiftlens.support.number_rules import Rule, number_problems
+from shiftlens.support.setting_rules import SEED, Number, Rule, refuse, setting_problems
 
 MIN_WORDS = 5
 """Smallest number of known words with which a concept is described."""
@@ -46,6 +45,9 @@ NULL_LISTS = 4000
 """Number of random lists of each size."""
 NAMED = 5
 """Largest number of words that a description lists."""
+
+RULES: Mapping[str, Rule] = {"alpha": Number(0, 1, whole=False, above=True, below=True), "seed": SEED}
+"""Rules of the keys of ``conf/annotator/lexical.yaml``."""
 
 _TAG_NAMES = {
     "NOUN": "nouns", "PROPN": "names", "VERB": "verbs", "AUX": "auxiliary verbs", "ADJ": "adjectives",
@@ -64,10 +66,7 @@ def problems(values: Mapping[str, Any]) -> list[str]:
         >>> problems({"alpha": 1.5, "seed": 0})
         ['annotator.alpha=1.5: expected a number above 0 and below 1']
     """
-    faults = []
-    if "alpha" in values and not (isinstance(alpha := values["alpha"], float) and 0 < alpha < 1):
-        faults.append(f"annotator.alpha={alpha}: expected a number above 0 and below 1")
-    return faults + number_problems(values, {"seed": Rule(0)})
+    return setting_problems(values, RULES, "annotator.")
 
 
 @dataclass(frozen=True)
@@ -116,9 +115,7 @@ class LexicalAnnotator:
         alpha: float = 0.05,
         seed: int = 0,
     ) -> None:
-        wrong = problems({"alpha": alpha, "seed": seed})
-        if wrong:
-            raise ConfigError("\n".join(wrong))
+        refuse(problems({"alpha": alpha, "seed": seed}))
         self._alpha, self._seed = alpha, seed
         self._vocabulary = prepare(words, vectors, parts_of_speech, seed)
         self._nulls: dict[int, _Null] = {}

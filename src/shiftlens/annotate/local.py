@@ -14,7 +14,10 @@ from shiftlens.attribution.generate import greedy
 from shiftlens.models.loading import LM
 from shiftlens.prompts.encode import encode
 from shiftlens.prompts.schema import Prompt
-from shiftlens.support.number_rules import Rule, number_problems
+from shiftlens.support.setting_rules import Number, Rule, setting_problems
+
+RULES: Mapping[str, Rule] = {"max_new_tokens": Number(1), "batch_size": Number(1)}
+"""Rules of the numeric keys of ``conf/annotator/local.yaml``."""
 
 
 def problems(values: Mapping[str, Any]) -> list[str]:
@@ -24,7 +27,7 @@ def problems(values: Mapping[str, Any]) -> list[str]:
         values: Settings by name.
     """
     faults = [] if values.get("source") else ["annotator.source is missing: the model that annotates"]
-    return faults + number_problems(values, {"max_new_tokens": Rule(1), "batch_size": Rule(1)})
+    return faults + setting_problems(values, RULES, "annotator.")
 
 
 class LocalAnnotator:

@@ -17,6 +17,7 @@ from shiftlens.annotate.annotator_prompt import ANSWER_SCHEMA, question, read_an
 from shiftlens.annotate.answer_cache import AnswerCache
 from shiftlens.annotate.endpoint import Endpoint, problems
 from shiftlens.errors import ConfigError
+from shiftlens.support.setting_rules import refuse
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -51,9 +52,7 @@ class OpenAIAnnotator:
     name = "openai"
 
     def __init__(self, endpoint: Endpoint, cache: Path) -> None:
-        wrong = problems(asdict(endpoint))
-        if wrong:
-            raise ConfigError("\n".join(wrong))
+        refuse(problems(asdict(endpoint)))
         self._endpoint = endpoint
         asked = {"model": endpoint.model, "base_url": endpoint.base_url}
         self._cache = AnswerCache(cache, {**asked, "temperature": endpoint.temperature, "seed": endpoint.seed})

@@ -1,4 +1,4 @@
-"""The command line: Hydra configuration in, a run folder out."""
+"""The commands ``analyze`` and ``train``: Hydra configuration in, a run folder out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shiftlens.errors import ConfigError, ShiftLensError
 from shiftlens.sweep import check_launcher, in_sweep, summarised, wandb_names
 
 NEEDS_MODEL = ("model", "trainer", "callbacks", "words", "annotator")
-"""Groups of the configuration that ``data=scores`` has no use for."""
+"""Groups of the configuration that ``data=scores`` does not use."""
 
 
 def analyze() -> None:
@@ -55,6 +55,8 @@ def _analyze(cfg: DictConfig) -> None:
     # Imported here: `--help` and configuration errors need no torch.
     from rich.console import Console
 
+    from shiftlens.cli.analyze_options import options_from_config, scores_options
+    from shiftlens.cli.make_callbacks import make_callbacks
     from shiftlens.models.pair import pair_from_config
     from shiftlens.prompts.readers import read_prompts
     from shiftlens.report import log_analysis, print_summary, write_report, write_tables
@@ -62,21 +64,21 @@ def _analyze(cfg: DictConfig) -> None:
     from shiftlens.results.analysis import Analysis
     from shiftlens.run.pipeline import run
     from shiftlens.run.runner import is_main_rank
-    from shiftlens.run.scores_run import run_scores, scores_options
+    from shiftlens.run.scores_run import run_scores
 
     console = Console(quiet=not is_main_rank())
     config = resolved(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     analysis: Analysis | None
     if config["data"].get("kind") == "scores":
-        # What is not used is not logged either: no run should claim a model that it did not load.
+        # Groups that are not used are not logged either: no run should claim a model that it did not load.
         config = {key: value for key, value in config.items() if key not in NEEDS_MODEL}
         analysis = run_scores(scores_options(config), console)
     else:
-        options = options_from_config(config)
+        callbacks, problems = make_callbacks(config["callbacks"])
+        options = options_from_config(config, problems)
         pair = pair_from_config(config["model"], config["paths"]["cache"])
         prompts = read_prompts(config["data"])
-        callbacks = [hydra.utils.instantiate(node) for node in (config["callbacks"] or {}).values()]
         ledger = Path(config["paths"]["ledger"]).expanduser()
         analysis = run(pair, prompts, options, ledger, config["trainer"], callbacks, console)
     if analysis is None:
@@ -93,10 +95,10 @@ def _analyze(cfg: DictConfig) -> None:
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """The configuration as plain values.
+    """Give the configuration as plain values.
 
     Raises:
-        ConfigError: a required key has no value, or an interpolation fails.
+        ConfigError: A required key has no value, or an interpolation fails.
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
@@ -108,76 +110,3 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(f"the configuration cannot be resolved: {error}") from error
     assert isinstance(values, dict)
     return {str(key): value for key, value in values.items()}
-
-
-def options_from_config(config: dict[str, Any]) -> Any:
-    """Check the numbers of the configuration and gather them.
-
-    Raises:
-        ConfigError: lists every value that cannot be used.
-    """
-    from shiftlens.analyses.density.controls import controls_from_config
-    from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
-    from shiftlens.attribution.methods import method_from_config
-    from shiftlens.run.prepare import RESPONSES, Options
-    from shiftlens.scores.settings import Settings, level_problems
-
-    saliency, data, report = config["saliency"], config["data"], config["report"]
-    problems = level_problems(config)
-    if saliency["mode"] not in MODES:
-        problems.append(f"saliency.mode={saliency['mode']}: expected one of {', '.join(MODES)}")
-    if saliency["target"] not in TARGETS:
-        problems.append(f"saliency.target={saliency['target']}: expected one of {', '.join(TARGETS)}")
-    if not isinstance(saliency["include_response"], bool):
-        problems.append(f"saliency.include_response={saliency['include_response']}: expected true or false")
-    try:
-        method = method_from_config(saliency["method"])
-    except ConfigError as error:
-        problems.append(str(error))
-    try:
-        budget = parse_budget(saliency["memory_budget"])
-    except ValueError as error:
-        problems.append(f"saliency.memory_budget={error}")
-    counts = {
-        "saliency.batch_tokens": saliency["batch_tokens"],
-        "data.max_new_tokens": data["max_new_tokens"],
-        "report.maps": report["maps"],
-    }
-    if saliency["chunk"] is not None:
-        counts["saliency.chunk"] = saliency["chunk"]
-    if data["max_tokens"] is not None:
-        counts["data.max_tokens"] = data["max_tokens"]
-    problems += [
-        f"{key}={value}: expected a whole number of at least 1"
-        for key, value in counts.items()
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1
-    ]
-    problems += [
-        f"{key}={value}: expected a whole number of at least 0"
-        for key, value in (("seed", config["seed"]), ("saliency.check_precision", saliency["check_precision"]))
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0
-    ]
-    if data["on_long"] not in ("refuse", "cut"):
-        problems.append(f"data.on_long={data['on_long']}: expected refuse or cut")
-    if data["responses"] not in RESPONSES:
-        problems.append(f"data.responses={data['responses']}: expected one of {', '.join(RESPONSES)}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return Options(
-        settings=Settings(saliency["L"], saliency["b"], saliency["p"]),
-        engine=Engine(saliency["mode"], saliency["chunk"], saliency["target"], budget),
-        method=method,
-        batch_tokens=saliency["batch_tokens"],
-        include_response=saliency["include_response"],
-        check_precision=saliency["check_precision"],
-        max_new_tokens=data["max_new_tokens"],
-        max_tokens=data["max_tokens"],
-        on_long=data["on_long"],
-        on_error=data["on_error"],
-        seed=config["seed"],
-        responses=data["responses"],
-        map_prompt=None if report["prompt"] is None else str(report["prompt"]),
-        map_b=report["b"],
-        maps=report["maps"],
-        controls=controls_from_config(config.get("controls")),
-    )

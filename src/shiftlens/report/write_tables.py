@@ -1,4 +1,4 @@
-"""Findings as JSON and all tables as Parquet, each file written whole or not at all."""
+"""Writes the findings of a run as JSON and all of its tables as Parquet."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def all_tables(analysis: Analysis) -> dict[str, pd.DataFrame]:
 
 
 def findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
-    """Findings as a table, one row each: what holds several values as JSON text, ``ci`` as two columns.
+    """Make a table of findings, one row each; fields with several values become JSON text, ``ci`` two columns.
 
     Example:
         >>> findings_frame([]).columns[:3].tolist()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
-from shiftlens.analyses.density.controls import ControlTest, controls_from_config
+from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.grid import LEVELS, all_settings
 from shiftlens.analyses.imported import Source, match, read_pickles, read_table
@@ -22,7 +21,7 @@ from shiftlens.prompts.schema import Prompt
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
-from shiftlens.scores.settings import Settings, level_problems
+from shiftlens.scores.settings import Settings
 from shiftlens.stats.permutation import PERMUTATIONS
 
 _READERS = {".jsonl": "jsonl", ".parquet": "parquet"}
@@ -66,62 +65,6 @@ class ScoresOptions:
     maps: int
     permutations: int = PERMUTATIONS
     controls: Mapping[str, ControlTest] = field(default_factory=dict)
-
-
-def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
-    """Check the values of the configuration that imported scores need, and gather them.
-
-    Args:
-        config: plain values, with ``data`` as in ``conf/data/scores.yaml``.
-
-    Raises:
-        ConfigError: lists every value that cannot be used.
-    """
-    data, saliency, report = config["data"], config["saliency"], config["report"]
-    problems = level_problems(config)
-    counts = {"data.levels": data["levels"], "data.limit": data["limit"], "report.maps": report["maps"]}
-    problems += [
-        f"{key}={value}: expected a whole number of at least 1"
-        for key, value in counts.items()
-        if not (_whole(value, 1) or (key == "data.limit" and value is None))
-    ]
-    if _whole(data["levels"], 256):
-        problems.append(f"data.levels={data['levels']}: expected at most 255")
-    if not _whole(config["seed"], 0):
-        problems.append(f"seed={config['seed']}: expected a whole number of at least 0")
-    if not isinstance(data["datasets"], Mapping):
-        problems.append(f"data.datasets={data['datasets']}: expected beginnings of ids and data sets, or {{}}")
-    if data["on_error"] not in ("raise", "skip"):
-        problems.append(f"data.on_error={data['on_error']}: expected raise or skip")
-    paths = {key: Path(str(data[key])).expanduser() for key in ROLES}
-    problems += [f"data.{key}={path} does not exist" for key, path in paths.items() if not path.exists()]
-    prompts = None if data["prompts"] is None else Path(str(data["prompts"])).expanduser()
-    if prompts is not None and not prompts.is_file():
-        problems.append(f"data.prompts={prompts} is not a file")
-    if prompts is None and any(path.is_dir() for path in paths.values()):
-        problems.append("a folder of pickles has no prompts: set data.prompts=FILE to the published table of them")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return ScoresOptions(
-        base=paths["base"],
-        tuned=paths["tuned"],
-        prompts=prompts,
-        name=str(data["name"]),
-        datasets=data["datasets"],
-        levels=data["levels"],
-        limit=data["limit"],
-        skip=data["on_error"] == "skip",
-        settings=Settings(saliency["L"], saliency["b"], saliency["p"]),
-        seed=config["seed"],
-        map_prompt=None if report["prompt"] is None else str(report["prompt"]),
-        map_b=report["b"],
-        maps=report["maps"],
-        controls=controls_from_config(config.get("controls")),
-    )
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def run_scores(options: ScoresOptions, console: Console) -> Analysis:

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shiftlens.scores.importance import check_levels
+from shiftlens.support.setting_rules import Number, setting_problems
+
+L_RULE = Number(1, 255)
+"""Rule for L: a sparse score is stored in one byte."""
 
 
 @dataclass(frozen=True)
@@ -14,9 +17,9 @@ class Settings:
     """The three choices of the paper's local view.
 
     Args:
-        L: levels of the sparse score.
-        b: largest level set to 0.
-        p: order of the norm in the density.
+        L: Number of levels of the sparse score.
+        b: Largest level set to 0.
+        p: Order of the norm in the density.
     """
 
     L: int = 10
@@ -24,20 +27,22 @@ class Settings:
     p: float | int = 4
 
 
-def level_problems(config: Mapping[str, Any]) -> list[str]:
-    """What is wrong with L, p and the two b of a configuration, in words.
+def level_problems(saliency: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
+    """Check L, p, and the b of the tests and of the maps, which depends on L.
 
     Args:
-        config: plain values, with groups ``saliency`` and ``report``.
+        saliency: Configuration group ``saliency``; a key that is missing has its default.
+        report: Configuration group ``report``; its ``b`` is that of the maps.
+
+    Returns:
+        One line for each setting that cannot be used.
 
     Example:
-        >>> level_problems({"saliency": {"L": 10, "b": 7, "p": 4}, "report": {"b": 0}})
-        []
+        >>> level_problems({"L": 10, "b": 7, "p": 4}, {"b": 10})
+        ['report.b=10: expected a whole number from 0 to saliency.L-1=9']
     """
-    problems = []
-    for group in ("saliency", "report"):
-        try:
-            check_levels(config["saliency"]["L"], config[group]["b"], config["saliency"]["p"])
-        except ValueError as error:
-            problems.append(f"{group}: {error}")
-    return problems
+    L = saliency.get("L", Settings.L)
+    most = 254 if L_RULE.expected(L) else L - 1
+    level = Number(0, most, most_name="saliency.L-1")
+    rules = {"L": L_RULE, "b": level, "p": Number(1, whole=False)}
+    return [*setting_problems(saliency, rules, "saliency."), *setting_problems(report, {"b": level}, "report.")]

@@ -1,6 +1,6 @@
 """A small base model made from nothing: text, tokenizer, LLaMA, pre-training."""
 
 from shiftlens.scratch.pretrain import pretrain
-from shiftlens.scratch.scratch_options import PretrainOptions, pretrain_options
+from shiftlens.scratch.scratch_options import PretrainOptions, pretrain_options, pretrain_problems
 
-__all__ = ["PretrainOptions", "pretrain", "pretrain_options"]
+__all__ = ["PretrainOptions", "pretrain", "pretrain_options", "pretrain_problems"]

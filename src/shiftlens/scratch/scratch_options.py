@@ -1,4 +1,4 @@
-"""What a pre-training from random weights is asked to do."""
+"""Reads and checks the configuration group ``pretrain``: text, size and training of a new model."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from shiftlens.errors import ConfigError
 from shiftlens.scratch.text import PACKAGES
 from shiftlens.scratch.tokenizer import LEAST_VOCABULARY
-from shiftlens.tuning.tune_options import TuneOptions, tune_options
+from shiftlens.support.setting_rules import Number, refuse, setting_problems
+from shiftlens.tuning.tune_options import TuneOptions, tune_options, tune_problems
 
 LEAST_BLOCK = 16
-"""Tokens; less is hardly a text."""
+"""Smallest number of tokens of a training example; fewer are hardly a text."""
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """The text; keys ``pretrain.text``.
+    """Settings of the text to learn from; keys ``pretrain.text``.
 
     Args:
-        packages: installed packages whose documentation is read.
-        files: one's own text files instead; ``None`` is the packages.
-        max_chars: most characters; ``None`` is all there are.
+        packages: Installed packages whose documentation is read.
+        files: Text files to read in place of the documentation; ``None`` reads the packages.
+        max_chars: Largest number of characters; ``None`` is no limit.
     """
 
     packages: tuple[str, ...] = PACKAGES
@@ -32,16 +32,16 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The size of the LLaMA; keys ``pretrain.model``.
+    """Size of the LLaMA that is made; keys ``pretrain.model``.
 
     Args:
-        vocabulary: most tokens of the tokenizer.
-        width: of the hidden states.
-        layers: number of layers.
-        heads: attention heads of a layer; `width` is divided among them.
-        kv_heads: key and value heads, shared by the heads in groups.
-        feed_forward: width of the feed-forward layers.
-        context: most tokens the model reads.
+        vocabulary: Largest number of tokens of the tokenizer.
+        width: Width of the hidden states.
+        layers: Number of layers.
+        heads: Number of attention heads of a layer; `width` is divided among them.
+        kv_heads: Number of key and value heads; groups of heads share one.
+        feed_forward: Width of the feed-forward layers.
+        context: Largest number of tokens that the model reads.
     """
 
     vocabulary: int = 2048
@@ -63,12 +63,12 @@ class PretrainOptions:
     """The configuration group ``pretrain``.
 
     Args:
-        text: what is read.
-        model: what is made.
-        block: tokens of one training example.
-        repeats: share of the blocks that say everything twice, see :func:`shiftlens.scratch.blocks.blocks`.
-        held_out: share of the text set apart to measure the loss on.
-        training: how it is trained.
+        text: Settings of the text.
+        model: Size of the model.
+        block: Number of tokens of one training example.
+        repeats: Share of the blocks that say everything twice, see :func:`shiftlens.scratch.blocks.blocks`.
+        held_out: Share of the text set apart to measure the loss on.
+        training: Settings of the training.
     """
 
     text: TextOptions = field(default_factory=TextOptions)
@@ -79,7 +79,7 @@ class PretrainOptions:
     training: TuneOptions = _TRAINING
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
+        """Give the settings as plain values."""
         return asdict(self)
 
 
@@ -87,11 +87,11 @@ def pretrain_options(settings: Mapping[str, Any], seed: int) -> PretrainOptions:
     """Read the configuration group ``pretrain``.
 
     Args:
-        settings: the group as plain values.
-        seed: the run's seed.
+        settings: Group as plain values; a key that is missing has its default.
+        seed: Seed of the run.
 
     Raises:
-        ConfigError: lists every value that cannot be used.
+        ConfigError: Lists every value that cannot be used.
 
     Example:
         >>> pretrain_options({"model": {"heads": 3}, "block": 1}, seed=0)
@@ -100,36 +100,58 @@ def pretrain_options(settings: Mapping[str, Any], seed: int) -> PretrainOptions:
         pretrain.model.heads=3: expected a multiple of kv_heads=4
         pretrain.block=1: expected a whole number from 16 to model.context=512
     """
-    given = {name: dict(settings.get(name) or {}) for name in ("text", "model", "training")}
-    problems = _unknown("pretrain", settings, PretrainOptions)
-    for name, kind in (("text", TextOptions), ("model", ModelOptions)):
-        problems += _unknown(f"pretrain.{name}", given[name], kind)
-    if problems:
-        raise ConfigError("\n".join(problems))
-    # Values are checked before they become options, so that all faults are told at once.
-    text = {**asdict(TextOptions()), **given["text"]}
-    model = {**asdict(ModelOptions()), **given["model"]}
-    own = {key: settings.get(key, getattr(PretrainOptions, key)) for key in ("block", "repeats", "held_out")}
-    problems += [*_text_problems(text), *_model_problems(model), *_block_problems(own, model["context"])]
-    training: TuneOptions | None = None
-    try:
-        training = tune_options({**_TRAINING.to_dict(), **given["training"]}, seed)
-    except ConfigError as error:
-        problems += [line.replace("tune.", "pretrain.training.", 1) for line in str(error).splitlines()]
-    if training is not None and training.method != "full":
-        problems.append(f"pretrain.training.method={training.method}: new weights are trained in full")
-    if problems or training is None:
-        raise ConfigError("\n".join(problems))
+    refuse(pretrain_problems(settings, seed))  # before a value of the wrong type is put anywhere
+    given = _groups(settings)
     for key in ("packages", "files"):
-        text[key] = None if text[key] is None else tuple(map(str, text[key]))
+        if given["text"].get(key) is not None:
+            given["text"][key] = tuple(map(str, given["text"][key]))
     return PretrainOptions(
-        TextOptions(**text),
-        ModelOptions(**model),
-        own["block"],
-        float(own["repeats"]),
-        float(own["held_out"]),
-        training,
+        TextOptions(**given["text"]),
+        ModelOptions(**given["model"]),
+        settings.get("block", PretrainOptions.block),
+        float(settings.get("repeats", PretrainOptions.repeats)),
+        float(settings.get("held_out", PretrainOptions.held_out)),
+        tune_options({"method": "full", **given["training"]}, seed),
     )
+
+
+def pretrain_problems(settings: Mapping[str, Any], seed: Any) -> list[str]:
+    """Check the configuration group ``pretrain``, and the seed of the run.
+
+    Args:
+        settings: Group as plain values; a key that is missing has its default.
+        seed: Seed of the run.
+
+    Returns:
+        One line for each key that is not known and each value that cannot be used.
+
+    Example:
+        >>> pretrain_problems({"text": {"max_chars": "all"}}, seed=0)
+        ['pretrain.text.max_chars=all: expected a whole number of at least 1, or null']
+    """
+    given = _groups(settings)
+    problems = _unknown("pretrain", settings, PretrainOptions)
+    problems += _unknown("pretrain.text", given["text"], TextOptions)
+    problems += _unknown("pretrain.model", given["model"], ModelOptions)
+    problems += _text_problems(given["text"]) + _model_problems(given["model"])
+    context = given["model"].get("context", ModelOptions.context)
+    most = {} if _CONTEXT.expected(context) else {"most": context, "most_name": "model.context"}
+    own = {key: settings.get(key, getattr(PretrainOptions, key)) for key in ("block", "repeats", "held_out")}
+    rules = {
+        "block": Number(LEAST_BLOCK, **most),
+        "repeats": Number(0, 1, whole=False),
+        "held_out": Number(0, 1, whole=False, above=True, below=True),
+    }
+    problems += setting_problems(own, rules, "pretrain.")
+    training = {"method": "full", **given["training"]}
+    wrong = tune_problems(training, seed, "pretrain.training.")
+    if training["method"] != "full" and not wrong:
+        wrong.append(f"pretrain.training.method={training['method']}: new weights are trained in full")
+    return problems + wrong
+
+
+def _groups(settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: dict(settings.get(name) or {}) for name in ("text", "model", "training")}
 
 
 def _unknown(where: str, given: Mapping[str, Any], options: Any) -> list[str]:
@@ -142,25 +164,17 @@ def _unknown(where: str, given: Mapping[str, Any], options: Any) -> list[str]:
 def _text_problems(text: Mapping[str, Any]) -> list[str]:
     problems = []
     for key, one in (("packages", "numpy"), ("files", "my.txt")):
-        value = text[key]
+        value = text.get(key, getattr(TextOptions, key))
         if not (value is None and key == "files") and not (isinstance(value, list | tuple) and value):
             problems.append(f"pretrain.text.{key}={value}: expected a list, e.g. [{one}]")
-    most = text["max_chars"]
-    if most is not None and not _whole(most, 1):
-        problems.append(f"pretrain.text.max_chars={most}: expected a whole number of at least 1, or null")
-    return problems
+    return problems + setting_problems(text, {"max_chars": Number(1, optional=True)}, "pretrain.text.")
 
 
 def _model_problems(model: Mapping[str, Any]) -> list[str]:
-    least = {"vocabulary": LEAST_VOCABULARY, "context": LEAST_BLOCK}
-    problems = [
-        f"pretrain.model.{name}={value}: expected a whole number of at least {least.get(name, 1)}"
-        for name, value in model.items()
-        if not _whole(value, least.get(name, 1))
-    ]
-    if problems:
+    sizes = {**asdict(ModelOptions()), **model}
+    if problems := setting_problems(sizes, _SIZES, "pretrain.model."):
         return problems
-    width, heads, kv_heads = model["width"], model["heads"], model["kv_heads"]
+    width, heads, kv_heads = sizes["width"], sizes["heads"], sizes["kv_heads"]
     if width % (2 * heads):  # rotary positions turn pairs of a head's dimensions
         problems.append(f"pretrain.model.width={width}: expected a multiple of twice heads={heads}")
     if heads % kv_heads:
@@ -168,23 +182,9 @@ def _model_problems(model: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def _block_problems(own: Mapping[str, Any], context: Any) -> list[str]:
-    block, repeats, held_out = own["block"], own["repeats"], own["held_out"]
-    problems = []
-    if not _whole(block, LEAST_BLOCK) or (_whole(context, LEAST_BLOCK) and block > context):
-        problems.append(
-            f"pretrain.block={block}: expected a whole number from {LEAST_BLOCK} to model.context={context}"
-        )
-    if not _number(repeats) or not 0 <= repeats <= 1:
-        problems.append(f"pretrain.repeats={repeats}: expected a number from 0 to 1")
-    if not _number(held_out) or not 0 < held_out < 1:
-        problems.append(f"pretrain.held_out={held_out}: expected a number between 0 and 1")
-    return problems
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+_CONTEXT = Number(LEAST_BLOCK)
+_SIZES = {
+    **{one.name: Number(1) for one in fields(ModelOptions)},
+    "vocabulary": Number(LEAST_VOCABULARY),
+    "context": _CONTEXT,
+}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import entry_points
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from shiftlens.errors import ConfigError
@@ -41,13 +41,35 @@ def pick(key: str, value: Any, builtin: Mapping[str, Any], group: str) -> Any:
             return instantiate(dict(value))
         except InstantiationException as error:
             raise ConfigError(f"{key}._target_={value['_target_']}: cannot be used: {error}") from error
-    added = {point.name: point for point in entry_points(group=group)}
+    points = added(group)
     if isinstance(value, str) and value in builtin:
         return builtin[value]
-    if isinstance(value, str) and value in added:
+    if isinstance(value, str) and value in points:
         try:
-            return added[value].load()
+            return points[value].load()
         except (ImportError, AttributeError) as error:
-            raise ConfigError(f"{key}={value}: its entry point {added[value].value} fails: {error}") from error
-    names = ", ".join([*builtin, *(name for name in added if name not in builtin)])
-    raise ConfigError(f"{key}={value}: expected one of {names}, or a node with _target_")
+            raise ConfigError(f"{key}={value}: its entry point {points[value].value} fails: {error}") from error
+    raise ConfigError(f"{key}={value}: {expected_names(builtin, group)}")
+
+
+def added(group: str) -> dict[str, EntryPoint]:
+    """Return the entry points of a group, by name.
+
+    Args:
+        group: Entry point group, e.g. ``shiftlens.readers``.
+    """
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def expected_names(builtin: Iterable[str], group: str) -> str:
+    """Return the end of a message about a name that nothing has.
+
+    Args:
+        builtin: Names of the parts of ShiftLens.
+        group: Entry point group of the parts of others.
+
+    Example:
+        >>> expected_names(["tsv"], "shiftlens.readers")
+        'expected one of tsv, or a node with _target_'
+    """
+    return f"expected one of {', '.join(dict.fromkeys([*builtin, *added(group)]))}, or a node with _target_"

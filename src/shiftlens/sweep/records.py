@@ -7,11 +7,12 @@ record into the sweep's folder when it starts and when it ends, and whoever want
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from shiftlens.support.whole_files import write_text
 
 PLAN = "sweep.json"
 JOBS = "jobs"
@@ -161,7 +162,4 @@ def line(job: JobRecord, keys: list[str]) -> str:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from shiftlens.errors import ConfigError
+from shiftlens.support.whole_files import write_whole
 from shiftlens.tuning.tune_options import TuneOptions
 
 LAST, BEST = "last.ckpt", "best.ckpt"
@@ -23,13 +23,10 @@ class WholeFiles(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write a checkpoint; it is on disk when this returns."""
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".part")
-        with partial.open("wb") as stream:
-            torch.save(checkpoint, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(target)
+        # A run that was killed while it wrote leaves a partial file as large as the checkpoint.
+        for left_over in target.parent.glob(f".{target.name}.*"):
+            left_over.unlink()
+        write_whole(target, lambda partial: torch.save(checkpoint, partial))
 
     def load_checkpoint(
         self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None

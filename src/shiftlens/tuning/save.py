@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from shiftlens.models.sources import short_name
+from shiftlens.support.whole_files import write_text, write_whole
 
 RECORD = "record.json"
 
@@ -47,18 +48,18 @@ def save_tuned(
         model.save_pretrained(folder, state_dict=None if weights is None else dict(weights))
     tokenizer.save_pretrained(folder)
     # Last, so that a folder with a record is complete.
-    (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     return folder
 
 
 def _save_adapter(model: PeftModel, folder: Path, start: str, weights: Mapping[str, Tensor] | None) -> None:
-    found: dict[str, Tensor] = get_peft_model_state_dict(
+    adapter: dict[str, Tensor] = get_peft_model_state_dict(
         model, state_dict=None if weights is None else dict(weights), save_embedding_layers=False
     )
-    save_file(
-        {name: weight.detach().to("cpu", torch.bfloat16).contiguous() for name, weight in found.items()},
+    rounded = {name: weight.detach().to("cpu", torch.bfloat16).contiguous() for name, weight in adapter.items()}
+    write_whole(
         folder / "adapter_model.safetensors",
-        metadata={"format": "pt"},
+        lambda partial: save_file(rounded, partial, metadata={"format": "pt"}),
     )
     config = model.peft_config[model.active_adapter]
     settings = config.to_dict()
@@ -73,7 +74,7 @@ def _save_adapter(model: PeftModel, folder: Path, start: str, weights: Mapping[s
         else config.target_modules,
     )
     text = json.dumps(settings, indent=2, sort_keys=True, default=_plain)
-    (folder / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "adapter_config.json", text + "\n")
 
 
 def public_name(source: str) -> str:

@@ -1,4 +1,4 @@
-"""What a tuning run is asked to do."""
+"""Reads and checks the configuration group ``tune``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from shiftlens.errors import ConfigError
 from shiftlens.support.conf_files import read_choice
+from shiftlens.support.setting_rules import SEED, Choice, Flag, Number, Rule, refuse, setting_problems
 
 METHODS = ("lora", "full")
 BATCHING = ("grouped", "packed")
@@ -20,23 +20,26 @@ class TuneOptions:
 
     Args:
         method: ``lora`` (small matrices beside the frozen weights) or ``full`` (all weights).
-        steps: optimizer steps; ``None`` is ``epochs`` passes over the examples.
-        epochs: passes over the examples, used where ``steps`` is ``None``.
-        batch: dialogues of one optimizer step, over all ranks and micro-batches together.
-        accumulate: micro-batches that each rank splits its share of a step into; saves memory, changes nothing.
-        rate: highest learning rate of AdamW.
-        warmup: share of the steps over which the rate rises; it falls as a cosine to 0 after that.
-        weight_decay: of AdamW, on matrices only.
-        clip: largest norm of the gradient; ``None`` leaves it as it is.
+        steps: Number of optimizer steps; ``None`` is ``epochs`` passes over the examples.
+        epochs: Passes over the examples, used where ``steps`` is ``None``.
+        batch: Dialogues of one optimizer step, over all ranks and micro-batches together.
+        accumulate: Micro-batches that each rank splits its share of a step into; saves memory, changes nothing.
+        rate: Highest learning rate of AdamW.
+        warmup: Share of the steps over which the learning rate rises; after that it falls as a cosine to 0.
+        weight_decay: Weight decay of AdamW, on matrices only.
+        clip: Largest norm of the gradient; ``None`` does not clip.
         batching: ``grouped`` (dialogues of like length, padded) or ``packed`` (one row without padding).
-        rank, alpha, dropout, targets: of LoRA; ``targets`` is ``all-linear`` or names of layers.
-        gradient_checkpointing: compute activations again instead of keeping them.
-        max_tokens: most tokens of a dialogue; ``None`` is no limit.
-        validate_every: optimizer steps between two looks at the held-out loss; each is followed by a checkpoint.
-        patience: looks without a better held-out loss after which to stop; ``None`` never stops early.
-        keep: which weights are kept, those of the ``best`` held-out loss or the ``last``.
-        lr_find: let Lightning's tuner choose ``rate`` first.
-        seed: of the order of the examples, of LoRA's start and of dropout.
+        rank: Rank of LoRA's matrices.
+        alpha: LoRA's scale; the product of the matrices is scaled by ``alpha / rank``.
+        dropout: Share of the inputs of LoRA's matrices that are dropped.
+        targets: ``all-linear``, or names of the layers that get LoRA's matrices.
+        gradient_checkpointing: Whether activations are computed again instead of kept.
+        max_tokens: Largest number of tokens of a dialogue; ``None`` is no limit.
+        validate_every: Optimizer steps between two measurements of the held-out loss; a checkpoint follows each.
+        patience: Measurements without a better held-out loss after which to stop; ``None`` never stops early.
+        keep: Weights that are kept: those of the ``best`` held-out loss or the ``last``.
+        lr_find: Whether Lightning's tuner chooses ``rate`` first.
+        seed: Random seed for the order of the examples, LoRA's first weights and dropout.
 
     Example:
         >>> TuneOptions(steps=3).replace(method="full").method
@@ -66,16 +69,41 @@ class TuneOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if problems := _problems(vars(self)):
-            raise ConfigError("\n".join(problems))
+        refuse(tune_problems(vars(self), self.seed))
 
     def replace(self, **changes: Any) -> TuneOptions:
-        """The same settings with some changed."""
+        """Copy the settings with some of them changed."""
         return TuneOptions(**{**asdict(self), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
+        """Give the settings as plain values."""
         return asdict(self)
+
+
+_PART = Number(0, 1, whole=False, below=True)
+_POSITIVE = Number(0, whole=False, above=True)
+_RULES: dict[str, Rule] = {
+    "method": Choice(METHODS),
+    "steps": Number(1, optional=True),
+    "epochs": Number(1),
+    "batch": Number(1),
+    "accumulate": Number(1),
+    "rate": _POSITIVE,
+    "warmup": _PART,
+    "weight_decay": Number(0, whole=False),
+    "clip": Number(0, whole=False, above=True, optional=True),
+    "batching": Choice(BATCHING),
+    "rank": Number(1),
+    "alpha": _POSITIVE,
+    "dropout": _PART,
+    "gradient_checkpointing": Flag(),
+    "max_tokens": Number(1, optional=True),
+    "validate_every": Number(1),
+    "patience": Number(1, optional=True),
+    "keep": Choice(KEEP),
+    "lr_find": Flag(),
+}
+_REALS = ("rate", "alpha", "warmup", "dropout", "weight_decay", "clip")
 
 
 def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
@@ -84,10 +112,10 @@ def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
     Args:
         tune: Values of the group, without its ``start``, which has no effect here. A key that is missing has its
             value in ``conf/tune/METHOD.yaml``.
-        seed: the run's seed.
+        seed: Seed of the run.
 
     Raises:
-        ConfigError: lists every value that cannot be used.
+        ConfigError: Lists every value that cannot be used.
 
     Example:
         >>> tune_options({"method": "full", "batch": 0, "rate": -1}, seed=0)
@@ -95,63 +123,40 @@ def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
         shiftlens.errors.ConfigError: tune.batch=0: expected a whole number of at least 1
         tune.rate=-1: expected a number above 0
     """
-    method = tune.get("method", TuneOptions.method)
-    usual = read_choice("tune", method) if method in METHODS else {}
-    known = {key: value for key, value in {**usual, **tune}.items() if key != "start"}
-    unknown = sorted(known.keys() - TuneOptions.__dataclass_fields__.keys())
-    if unknown:
-        raise ConfigError("\n".join(f"tune.{key} is not known" for key in unknown))
-    if isinstance(known.get("targets"), list):
-        known["targets"] = tuple(map(str, known["targets"]))
-    values: dict[str, Any] = {**asdict(TuneOptions()), **known, "seed": seed}
-    if problems := _problems(values):  # before a value of the wrong type is put anywhere
-        raise ConfigError("\n".join(problems))
-    floats = {key: float(values[key]) for key in _NUMBERS if values[key] is not None}
-    return TuneOptions(**{**values, **floats})
+    refuse(tune_problems(tune, seed))  # before a value of the wrong type is put anywhere
+    given = {key: value for key, value in tune.items() if key != "start"}
+    values = {**read_choice("tune", tune.get("method", TuneOptions.method)), **given}
+    values.pop("start", None)
+    values |= {key: float(values[key]) for key in _REALS if values.get(key) is not None}
+    if isinstance(values.get("targets"), list):
+        values["targets"] = tuple(map(str, values["targets"]))
+    return TuneOptions(**values, seed=seed)
 
 
-def _problems(values: Mapping[str, Any]) -> list[str]:
-    problems = [
-        f"tune.{key}={values[key]}: expected one of {', '.join(known)}"
-        for key, known in (("method", METHODS), ("batching", BATCHING), ("keep", KEEP))
-        if values[key] not in known
-    ]
-    problems += [
-        f"tune.{key}={value}: expected a whole number of at least 1{' or null' if key in _MAY_BE_NULL else ''}"
-        for key in ("steps", "epochs", "batch", "accumulate", "rank", "max_tokens", "validate_every", "patience")
-        if not ((value := values[key]) is None and key in _MAY_BE_NULL) and not _whole(value, 1)
-    ]
-    problems += [
-        f"tune.{key}={value}: expected a number {text}"
-        for key, fits, text in (
-            ("rate", lambda v: v > 0, "above 0"),
-            ("alpha", lambda v: v > 0, "above 0"),
-            ("warmup", lambda v: 0 <= v < 1, "from 0 to below 1"),
-            ("dropout", lambda v: 0 <= v < 1, "from 0 to below 1"),
-            ("weight_decay", lambda v: v >= 0, "of at least 0"),
-            ("clip", lambda v: v > 0, "above 0 or null"),
-        )
-        if not ((value := values[key]) is None and key == "clip")
-        and (isinstance(value, bool) or not isinstance(value, int | float) or not fits(value))
-    ]
-    problems += [
-        f"tune.{key}={values[key]}: expected true or false"
-        for key in ("gradient_checkpointing", "lr_find")
-        if not isinstance(values[key], bool)
-    ]
-    if not _whole(values["seed"], 0):
-        problems.append(f"seed={values['seed']}: expected a whole number of at least 0")
-    targets, accumulate, batch = values["targets"], values["accumulate"], values["batch"]
-    if not targets or not (targets == "all-linear" or isinstance(targets, tuple)):
-        problems.append(f"tune.targets={targets}: expected all-linear or a list of layer names, e.g. [q_proj]")
+def tune_problems(tune: Mapping[str, Any], seed: Any, prefix: str = "tune.") -> list[str]:
+    """Check the configuration group ``tune``, and the seed of the run.
+
+    Args:
+        tune: Group as plain values; a key that is missing has its default.
+        seed: Seed of the run.
+        prefix: Text before the name of a key in the messages.
+
+    Returns:
+        One line for each key that is not known and each value that cannot be used.
+
+    Example:
+        >>> tune_problems({"clip": "none"}, seed=0)
+        ['tune.clip=none: expected a number above 0, or null']
+    """
+    known = {"start", *TuneOptions.__dataclass_fields__}
+    problems = [f"{prefix}{key} is not known" for key in sorted(tune.keys() - known)]
+    problems += setting_problems(tune, _RULES, prefix) + setting_problems({"seed": seed}, {"seed": SEED})
+    targets = tune.get("targets", TuneOptions.targets)
+    if not targets or not (targets == "all-linear" or isinstance(targets, list | tuple)):
+        problems.append(f"{prefix}targets={targets}: expected all-linear or a list of layer names, e.g. [q_proj]")
+    accumulate, batch = (tune.get(key, getattr(TuneOptions, key)) for key in ("accumulate", "batch"))
     if not problems and accumulate > batch:
-        problems.append(f"tune.accumulate={accumulate} micro-batches for tune.batch={batch} dialogues of a step")
+        problems.append(
+            f"{prefix}accumulate={accumulate} micro-batches for {prefix}batch={batch} dialogues of a step"
+        )
     return problems
-
-
-_NUMBERS = ("rate", "alpha", "warmup", "dropout", "weight_decay", "clip")
-_MAY_BE_NULL = ("steps", "max_tokens", "patience")
-
-
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file, save_file
 
 from shiftlens.models.identity import Identity, digest
+from shiftlens.support.whole_files import write_text, write_whole
 
 WEIGHTS_VERSION = 1
 """Part of every key; increased when a change of the code changes the stored numbers."""
@@ -56,8 +55,7 @@ class LayerStore:
 
     def describe(self, shape: Mapping[str, int]) -> None:
         """Store the model's numbers of layers and heads, together with the settings, for readers of the folder."""
-        text = json.dumps({**self._about, "model": dict(shape)}, indent=1)
-        self._write(self.folder / "about.json", text.encode())
+        write_text(self.folder / "about.json", json.dumps({**self._about, "model": dict(shape)}, indent=1))
 
     def missing(self, layers: Sequence[int]) -> list[int]:
         """Return those of the given layers that are not stored."""
@@ -65,7 +63,8 @@ class LayerStore:
 
     def save(self, layer: int, arrays: Arrays) -> None:
         """Store the arrays of a layer."""
-        self._write(self._path(layer), save({name: np.ascontiguousarray(a) for name, a in arrays.items()}))
+        tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_whole(self._path(layer), lambda partial: save_file(tensors, partial))
 
     def load(self, layer: int) -> dict[str, Shaped[np.ndarray, ...]]:
         """Return the arrays of a stored layer."""
@@ -73,16 +72,3 @@ class LayerStore:
 
     def _path(self, layer: int) -> Path:
         return self.folder / f"layer-{layer:03d}.safetensors"
-
-    def _write(self, path: Path, content: bytes) -> None:
-        """Write a file completely or not at all: to a temporary file first, which then replaces it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{uuid.uuid4().hex[:8]}.part")
-        try:
-            with partial.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)

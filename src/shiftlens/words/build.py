@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shiftlens.errors import ConfigError, Problem
+from shiftlens.support.setting_rules import Number, refuse, setting_problems
 from shiftlens.words.files import raise_problems, read_text
 from shiftlens.words.morphology import lemma
 from shiftlens.words.vocabulary import Words, is_word, ranked
@@ -100,8 +101,7 @@ def build_vocabulary(path: str | Path, min_count: int) -> Words:
     Raises:
         ConfigError: If the file has faults, ``min_count`` is below 1, or no lemma occurs ``min_count`` times.
     """
-    if min_count < 1:
-        raise ConfigError(f"min_count={min_count}: expected 1 or more")
+    refuse(setting_problems({"min_count": min_count}, {"min_count": Number(1)}))
     words = count_words(read_texts(path), min_count)
     if not len(words):
         raise ConfigError(f"{path}: no word occurs {min_count} times; lower --min-count")

@@ -13,11 +13,14 @@ from jaxtyping import Float, Int
 
 from shiftlens.errors import ConfigError
 from shiftlens.support.conf_files import with_defaults
+from shiftlens.support.setting_rules import Flag, Number, Rule, refuse, setting_problems
 from shiftlens.words.vectors import FREQUENT, Vectors, cooccurrence_threshold, load_vectors
 from shiftlens.words.verbs import general_verbs, instruction_verbs, verb_indices
 from shiftlens.words.vocabulary import SIZE, Words, frequent_words, read_words
 
 T = TypeVar("T")
+WORD_RULES: Mapping[str, Rule] = {"size": Number(1, optional=True), "inflections": Flag()}
+"""Rules of the keys of ``conf/words`` that name no file."""
 
 
 @dataclass(frozen=True)
@@ -75,14 +78,11 @@ def lexicon_from_config(words: Mapping[str, Any], cache: str | Path) -> Lexicon:
         >>> len(lexicon.words), lexicon.words.words[int(lexicon.instruction["summarize"][0])]
         (1000, 'summarize')
     """
-    problems: list[str] = []
     words = with_defaults("words", "default", words)
+    problems = setting_problems(words, WORD_RULES, "words.")
     size, inflections = words["size"], words["inflections"]
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        problems.append(f"words.size must be a positive integer or null, got {size!r}")
-        size = None
-    if not isinstance(inflections, bool):
-        problems.append(f"words.inflections must be true or false, got {inflections!r}")
+    if WORD_RULES["size"].expected(size):
+        size = None  # the other keys are checked all the same
     vectors = str(words["vectors"])
     if vectors != "glove" and not Path(vectors).expanduser().is_file():
         problems.append(f"words.vectors={vectors}: no such file; name a file of word vectors, or glove")
@@ -93,8 +93,8 @@ def lexicon_from_config(words: Mapping[str, Any], cache: str | Path) -> Lexicon:
         problems.append(f"words.general_verbs: {', '.join(both)} are among the instruction verbs too")
     source = str(words["vocabulary"])
     vocabulary = _try(problems, "vocabulary", lambda: _vocabulary(source, size, (*instruction, *general)))
-    if problems or vocabulary is None:
-        raise ConfigError("\n".join(problems))
+    refuse(problems)
+    assert vocabulary is not None, "its fault was a problem"
     return Lexicon(
         vocabulary,
         verb_indices(instruction, vocabulary.words, inflections),

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from shiftlens.errors import ConfigError, Problem
+from shiftlens.support.whole_files import write_text
 from shiftlens.words.files import raise_problems, read_text
 
 SIZE = 20_000
@@ -156,7 +157,7 @@ def write_words(words: Words, path: str | Path) -> None:
         path: File to write; an existing file is replaced.
     """
     lines = (f"{word}\t{value!r}\n" for word, value in zip(words.words, words.frequency.tolist(), strict=True))
-    Path(path).expanduser().write_text("".join(lines), encoding="utf-8")
+    write_text(Path(path).expanduser(), "".join(lines))
 
 
 @cache

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
-from shiftlens.errors import ConfigError
-from shiftlens.scores import check_levels
+from shiftlens.attribution import Engine
+from shiftlens.scores.saliency_options import saliency_options
 from shiftlens.scores.settings import Settings
-from shiftlens.support.conf_files import with_defaults
-from shiftlens.support.number_rules import COUNT, index_problems, is_count
+from shiftlens.support.setting_rules import SEED, Flag, Indices, Number, Rule, refuse, setting_problems
 
 PARTS = ("follow", "density", "rotation", "pairs")
 Often = str | int
@@ -74,71 +72,54 @@ class ShiftSettings:
         return found
 
 
+_OFTEN = Number(1, words=("each", "ends", "off"))
+_RULES: dict[str, Rule] = {
+    "every": Number(1, optional=True),
+    "probes": Number(1, optional=True),
+    **dict.fromkeys(PARTS, _OFTEN),
+    "fixed": Flag(),
+    "layers": Indices(),
+    "components": Number(1),
+    "top_words": Number(1),
+    "top": Number(1),
+    "examples": Number(0),
+    "seed": SEED,
+}
+
+
 def shift_settings(values: Mapping[str, Any]) -> ShiftSettings:
-    """Settings from keys and values.
+    """Gather the settings of a training's looks from keys and values.
+
+    Args:
+        values: Keys as in ``conf/callbacks/shift.yaml``; a key that is missing has its default.
 
     Raises:
-        ConfigError: a key is not known, or a value cannot be used.
+        ConfigError: Lists every key that is not known and every value that cannot be used.
 
     Example:
         >>> shift_settings({"every": 0})
         Traceback (most recent call last):
-        shiftlens.errors.ConfigError: callbacks.shift.every=0: expected a whole number of at least 1
+        shiftlens.errors.ConfigError: callbacks.shift.every=0: expected a whole number of at least 1, or null
     """
-    usual = {field.name: field.default for field in fields(ShiftSettings)}
-    tail = f"no such key; known are {', '.join(usual)}"
-    problems = [f"{key}: {tail}" for key in values if key not in usual] + _problems({**usual, **values})
-    if problems:
-        raise ConfigError("\n".join(f"callbacks.shift.{problem}" for problem in problems))
+    known = [field.name for field in fields(ShiftSettings)]
+    unknown = [key for key in values if key not in known]
+    problems = [f"callbacks.shift.{key}: no such key; known are {', '.join(known)}" for key in unknown]
+    refuse(problems + setting_problems(values, _RULES, "callbacks.shift."))
     return ShiftSettings(**values)
 
 
-def _problems(values: Mapping[str, Any]) -> list[str]:
-    counts = ["components", "top_words", "top", *(key for key in ("every", "probes") if values[key] is not None)]
-    wrong = {key: COUNT for key in counts if not is_count(values[key])}
-    for key in ("examples", "seed"):
-        if not (is_count(values[key]) or (values[key] == 0 and not isinstance(values[key], bool))):
-            wrong[key] = "expected a whole number of at least 0"
-    for key in PARTS:
-        if values[key] not in ("each", "ends", "off") and not is_count(values[key]):
-            wrong[key] = "expected each, ends, off, or a whole number k for each k-th look"
-    if not isinstance(values["fixed"], bool):
-        wrong["fixed"] = "expected true or false"
-    told = [f"{key}={values[key]}: {why}" for key, why in wrong.items()]
-    return told + index_problems("layers", values["layers"])
-
-
 def local_view(saliency: Mapping[str, Any]) -> tuple[Settings, Engine, int]:
-    """L, b and p, the engine, and the tokens generated together, from the configuration group ``saliency``.
+    """Read L, b and p, the engine, and the tokens generated together from the configuration group ``saliency``.
 
     Args:
         saliency: Values of the group; a key that is missing has its value in ``conf/saliency/default.yaml``.
 
     Raises:
-        ConfigError: lists every value that cannot be used.
+        ConfigError: Lists every value that cannot be used.
 
     Example:
         >>> local_view({"b": 3})[0]
         Settings(L=10, b=3, p=4)
     """
-    saliency = with_defaults("saliency", "default", saliency)
-    settings = Settings(saliency["L"], saliency["b"], saliency["p"])
-    mode, target, tokens = saliency["mode"], saliency["target"], saliency["batch_tokens"]
-    budget: float | int = 0
-    problems = []
-    try:
-        check_levels(settings.L, settings.b, settings.p)
-    except ValueError as error:
-        problems.append(str(error))
-    try:
-        budget = parse_budget(saliency["memory_budget"])
-    except ValueError as error:
-        problems.append(f"memory_budget={error}")
-    for key, value, known in (("mode", mode, MODES), ("target", target, TARGETS)):
-        if value not in known:
-            problems.append(f"{key}={value}: expected one of {', '.join(known)}")
-    if not is_count(tokens):
-        problems.append(f"batch_tokens={tokens}: {COUNT}")
-    if problems:
-        raise ConfigError("\n".join(f"saliency.{problem}" for problem in problems))
-    return settings, Engine(mode, saliency["chunk"], target, budget), tokens
+    options = saliency_options(saliency)
+    return options.settings, options.engine, options.batch_tokens

@@ -23,6 +23,7 @@ from shiftlens.attribution.modes.forward import forward
 from shiftlens.attribution.modes.reverse import reverse
 from shiftlens.attribution.plan.row_counts import carried, token_rows
 from shiftlens.models.identity import digest
+from shiftlens.support.whole_files import write_text
 
 log = logging.getLogger(__name__)
 
@@ -141,13 +142,13 @@ def calibrated(model: PreTrainedModel, cache: Path) -> Costs:
         try:
             return Costs(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
-            pass  # the file is missing or damaged, so measure
+            pass  # the file is missing, damaged or of another version, so measure
         try:
             costs = _measure(model)
         except REFUSALS as error:
             log.info("the engines could not be timed: %s", error)
             return UNMEASURED
-        path.write_text(json.dumps(asdict(costs)))
+        write_text(path, json.dumps(asdict(costs)))
     return costs
 
 

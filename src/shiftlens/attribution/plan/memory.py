@@ -27,6 +27,7 @@ MOST = {"cpu": 16, "cuda": 64}
 MOST_WRITTEN_OUT = 1024
 """The same for hand-written derivatives: each chunk is divided into packs and recomputes primal values once."""
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_MOST_BYTES = 2**63
 
 
 def parse_budget(value: object) -> float | int:
@@ -39,23 +40,21 @@ def parse_budget(value: object) -> float | int:
         Share in (0, 1] as float, or bytes as int.
 
     Raises:
-        ValueError: The value is neither a share nor a size.
+        ValueError: The value is neither a share nor a size that a machine could have.
 
     Example:
         >>> parse_budget(0.5), parse_budget("1.5GB")
         (0.5, 1500000000)
     """
+    size: float | int = 0
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if 0 < value <= 1:
             return float(value)
-        if value > 1:
-            return int(value)
-    match = re.fullmatch(r"\s*([\d.]+)\s*([KMGT]B)\s*", str(value), re.IGNORECASE)
-    try:
-        if match and float(match[1]) > 0:
-            return int(float(match[1]) * _UNITS[match[2].upper()])
-    except ValueError:
-        pass
+        size = value
+    elif match := re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([KMGT]B)\s*", str(value), re.IGNORECASE):
+        size = float(match[1]) * _UNITS[match[2].upper()]
+    if 1 <= size < _MOST_BYTES:  # false for NaN, and infinity is above it
+        return int(size)
     raise ValueError(f"{value!r}: expected a share of free memory such as 0.5, or a size such as 8GB")
 
 

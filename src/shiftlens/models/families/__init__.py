@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
 from transformers import PreTrainedModel
 
 from shiftlens.errors import SourceError
@@ -15,6 +13,7 @@ from shiftlens.models.families.gpt_neox import GPTNeoXView
 from shiftlens.models.families.llama import LlamaView
 from shiftlens.models.families.opt import OPTView
 from shiftlens.models.families.phi3 import Phi3View
+from shiftlens.support.plugins import added
 
 FAMILIES: dict[str, type[FamilyView]] = {
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3"), LlamaView),
@@ -53,14 +52,14 @@ def view(model: PreTrainedModel) -> FamilyView:
         (torch.Size([2, 8, 4]), torch.Size([12, 8]))
     """
     family = model.get_decoder().config.model_type
-    added = {point.name: point for point in entry_points(group=GROUP)}
+    others = added(GROUP)
     if family in FAMILIES:
         return FAMILIES[family](model)
-    if family in added:
-        added_view: FamilyView = added[family].load()(model)
+    if family in others:
+        added_view: FamilyView = others[family].load()(model)
         return added_view
     raise SourceError(
-        f"The weights of a {family} model cannot be viewed; known families: {', '.join([*FAMILIES, *added])}. "
+        f"The weights of a {family} model cannot be viewed; known families: {', '.join([*FAMILIES, *others])}. "
         f"Another family needs a subclass of FamilyView, named as entry point {family!r} in group {GROUP!r}: see "
         "docs/extending.md."
     )

@@ -12,6 +12,7 @@ from typing import Any
 
 from shiftlens.errors import ConfigError
 from shiftlens.prompts.verifiable import checkers
+from shiftlens.support.setting_rules import Number
 
 
 def _is_texts(value: Any) -> bool:
@@ -20,10 +21,6 @@ def _is_texts(value: Any) -> bool:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str) and value.strip() != ""
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 def _is_values(value: Any) -> bool:
@@ -37,7 +34,7 @@ def _is_checks(value: Any) -> bool:
 _KINDS_OF_VALUE: Mapping[str, Callable[[Any], bool]] = {
     "a text": _is_text,
     "a list of texts": _is_texts,
-    "a whole number from 0": _is_count,
+    "a whole number from 0": lambda value: not Number(0).expected(value),
     "true or false": lambda value: isinstance(value, bool),
     "an object of texts": _is_values,
     "a list of checks": _is_checks,

@@ -1,0 +1,97 @@
+"""Reads the configuration group ``saliency``: how responses are explained and how importance becomes a score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
+from shiftlens.attribution.methods import Method, method_from_config
+from shiftlens.errors import ConfigError
+from shiftlens.scores.settings import Settings, level_problems
+from shiftlens.support.conf_files import with_defaults
+from shiftlens.support.setting_rules import Choice, Flag, Number, refuse, setting_problems
+
+_RULES = {
+    "target": Choice(TARGETS),
+    "include_response": Flag(),
+    "mode": Choice(MODES),
+    "chunk": Number(1, optional=True),
+    "batch_tokens": Number(1),
+    "check_precision": Number(0),
+}
+
+
+@dataclass(frozen=True)
+class SaliencyOptions:
+    """The configuration group ``saliency`` as values that fit.
+
+    Args:
+        settings: L, b and p.
+        engine: Engine that explains responses.
+        method: What the importance of a prompt token is.
+        batch_tokens: Prompt and response tokens whose responses are generated together.
+        include_response: Whether earlier response tokens are sources too.
+        check_precision: Number of samples also explained in float32 where the precision is reduced.
+    """
+
+    settings: Settings
+    engine: Engine
+    method: Method
+    batch_tokens: int
+    include_response: bool
+    check_precision: int
+
+
+def saliency_problems(saliency: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
+    """Check every setting of the group, and the b of the maps, which depends on it.
+
+    Args:
+        saliency: Values of the group; a missing key has its value in ``conf/saliency/default.yaml``.
+        report: Configuration group ``report``, ``{}`` where there are no maps.
+
+    Returns:
+        One line for each setting that cannot be used.
+
+    Example:
+        >>> saliency_problems({"chunk": "many", "memory_budget": 0.5}, {})
+        ['saliency.chunk=many: expected a whole number of at least 1, or null']
+    """
+    saliency = with_defaults("saliency", "default", saliency)
+    problems = level_problems(saliency, report) + setting_problems(saliency, _RULES, "saliency.")
+    try:
+        parse_budget(saliency["memory_budget"])
+    except ValueError as error:
+        problems.append(f"saliency.memory_budget={error}")
+    try:
+        method_from_config(saliency["method"])
+    except ConfigError as error:
+        problems.append(str(error))
+    return problems
+
+
+def saliency_options(saliency: Mapping[str, Any]) -> SaliencyOptions:
+    """Gather the settings of the group.
+
+    Args:
+        saliency: Values of the group; a missing key has its value in ``conf/saliency/default.yaml``.
+
+    Raises:
+        ConfigError: Lists every setting that cannot be used.
+
+    Example:
+        >>> saliency_options({"b": 3}).settings
+        Settings(L=10, b=3, p=4)
+    """
+    refuse(saliency_problems(saliency, {}))
+    values = with_defaults("saliency", "default", saliency)
+    budget = parse_budget(values["memory_budget"])
+    return SaliencyOptions(
+        settings=Settings(values["L"], values["b"], values["p"]),
+        engine=Engine(values["mode"], values["chunk"], values["target"], budget),
+        method=method_from_config(values["method"]),
+        batch_tokens=values["batch_tokens"],
+        include_response=values["include_response"],
+        check_precision=values["check_precision"],
+    )
