@@ -1,4 +1,4 @@
-"""What a tuning run is asked to do."""
+"""Defines and checks the settings of a tuning run."""
 
 from __future__ import annotations
 
@@ -15,27 +15,36 @@ KEEP = ("best", "last")
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """Settings of a tuning run; the keys of the configuration group ``tune``, and the seed.
+    """Settings of a tuning run: the keys of the configuration group ``tune``, and the seed.
 
     Args:
-        method: ``lora`` (small matrices beside the frozen weights) or ``full`` (all weights).
-        steps: optimizer steps; ``None`` is ``epochs`` passes over the examples.
-        epochs: passes over the examples, used where ``steps`` is ``None``.
-        batch: dialogues of one optimizer step, over all ranks and micro-batches together.
-        accumulate: micro-batches that each rank splits its share of a step into; saves memory, changes nothing.
-        rate: highest learning rate of AdamW.
-        warmup: share of the steps over which the rate rises; it falls as a cosine to 0 after that.
-        weight_decay: of AdamW, on matrices only.
-        clip: largest norm of the gradient; ``None`` leaves it as it is.
-        batching: ``grouped`` (dialogues of like length, padded) or ``packed`` (one row without padding).
-        rank, alpha, dropout, targets: of LoRA; ``targets`` is ``all-linear`` or names of layers.
-        gradient_checkpointing: compute activations again instead of keeping them.
-        max_tokens: most tokens of a dialogue; ``None`` is no limit.
-        validate_every: optimizer steps between two looks at the held-out loss; each is followed by a checkpoint.
-        patience: looks without a better held-out loss after which to stop; ``None`` never stops early.
-        keep: which weights are kept, those of the ``best`` held-out loss or the ``last``.
-        lr_find: let Lightning's tuner choose ``rate`` first.
-        seed: of the order of the examples, of LoRA's start and of dropout.
+        method: ``lora`` (trains low-rank matrices, freezes the weights) or ``full`` (trains all weights).
+        steps: Number of optimizer steps; ``None`` takes ``epochs`` passes over the examples.
+        epochs: Number of passes over the examples, used if ``steps`` is ``None``.
+        batch: Number of dialogues per optimizer step, over all ranks and micro-batches.
+        accumulate: Number of micro-batches into which each step is split; more of them use less memory and give
+            the same step.
+        rate: Highest learning rate of AdamW.
+        warmup: Share of the steps over which the learning rate rises; afterwards it falls as a cosine to 0.
+        weight_decay: Weight decay of AdamW, applied to matrices only.
+        clip: Largest allowed norm of the gradient; ``None`` does not clip.
+        batching: ``grouped`` (dialogues of similar length, padded) or ``packed`` (one row without padding).
+        rank: Rank of the LoRA matrices.
+        alpha: Scale of LoRA; the product of the matrices is multiplied by ``alpha / rank``.
+        dropout: Dropout probability of the inputs of the LoRA matrices.
+        targets: Layers that get LoRA: ``all-linear`` or names of layers.
+        gradient_checkpointing: Whether to recompute activations in the backward pass instead of keeping them.
+        max_tokens: Largest number of tokens of a dialogue; ``None`` sets no limit.
+        validate_every: Number of optimizer steps between two validations; a validation computes the held-out loss
+            and writes a checkpoint.
+        patience: Number of validations without a better held-out loss after which training stops; ``None`` never
+            stops early.
+        keep: Weights to keep: those with the ``best`` held-out loss, or the ``last``.
+        lr_find: Whether Lightning's tuner chooses ``rate`` before training.
+        seed: Random seed for the order of the examples, the initial LoRA matrices and dropout.
+
+    Raises:
+        ConfigError: Lists every value that cannot be used.
 
     Example:
         >>> TuneOptions(steps=3).replace(method="full").method
@@ -69,23 +78,26 @@ class TuneOptions:
             raise ConfigError("\n".join(problems))
 
     def replace(self, **changes: Any) -> TuneOptions:
-        """The same settings with some changed."""
+        """Return a copy of the settings with the given fields changed."""
         return TuneOptions(**{**asdict(self), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
+        """Return the settings as a dictionary of plain values."""
         return asdict(self)
 
 
 def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
-    """Read the configuration group ``tune``.
+    """Read the configuration group ``tune``; missing keys get their defaults.
 
     Args:
-        tune: the group as plain values; ``start`` is read elsewhere, and LoRA's keys may be missing in ``full``.
-        seed: the run's seed.
+        tune: The group as plain values; the key ``start`` is ignored, as it is read elsewhere.
+        seed: Random seed of the run.
+
+    Returns:
+        The checked settings.
 
     Raises:
-        ConfigError: lists every value that cannot be used.
+        ConfigError: Lists every key that does not exist, or every value that cannot be used.
 
     Example:
         >>> tune_options({"method": "full", "batch": 0, "rate": -1}, seed=0)
@@ -100,13 +112,14 @@ def tune_options(tune: Mapping[str, Any], seed: Any) -> TuneOptions:
     if isinstance(known.get("targets"), list):
         known["targets"] = tuple(map(str, known["targets"]))
     values: dict[str, Any] = {**asdict(TuneOptions()), **known, "seed": seed}
-    if problems := _problems(values):  # before a value of the wrong type is put anywhere
+    if problems := _problems(values):  # before `float` fails on a value of the wrong type
         raise ConfigError("\n".join(problems))
     floats = {key: float(values[key]) for key in _NUMBERS if values[key] is not None}
     return TuneOptions(**{**values, **floats})
 
 
 def _problems(values: Mapping[str, Any]) -> list[str]:
+    """Return an error message for each value that cannot be used."""
     problems = [
         f"tune.{key}={values[key]}: expected one of {', '.join(known)}"
         for key, known in (("method", METHODS), ("batching", BATCHING), ("keep", KEEP))
@@ -150,4 +163,5 @@ _MAY_BE_NULL = ("steps", "max_tokens", "patience")
 
 
 def _whole(value: Any, least: int) -> bool:
+    """Return whether a value is a whole number of at least ``least``."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least

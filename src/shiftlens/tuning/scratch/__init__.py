@@ -1,4 +1,4 @@
-"""A small base model made from nothing: text, tokenizer, LLaMA, pre-training."""
+"""Makes a small base model from scratch: text, tokenizer, LLaMA with random weights, and pre-training."""
 
 from shiftlens.tuning.scratch.options import PretrainOptions, pretrain_options
 from shiftlens.tuning.scratch.pretrain import pretrain

@@ -1,4 +1,4 @@
-"""What a pre-training from random weights is asked to do."""
+"""Defines and checks the settings of pre-training from random weights."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from shiftlens.tuning.scratch.text import PACKAGES
 from shiftlens.tuning.scratch.tokenizer import LEAST_VOCABULARY
 
 LEAST_BLOCK = 16
-"""Tokens; less is hardly a text."""
+"""Smallest block, and smallest context of a model, in tokens; less is hardly a text."""
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """The text; keys ``pretrain.text``.
+    """Settings of the text to train on: the keys of ``pretrain.text``.
 
     Args:
-        packages: installed packages whose documentation is read.
-        files: one's own text files instead; ``None`` is the packages.
-        max_chars: most characters; ``None`` is all there are.
+        packages: Installed packages whose documentation is read.
+        files: Text files to read instead of the packages; ``None`` reads the packages.
+        max_chars: Number of characters after which reading stops; ``None`` reads everything.
     """
 
     packages: tuple[str, ...] = PACKAGES
@@ -32,16 +32,16 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The size of the LLaMA; keys ``pretrain.model``.
+    """Size of the LLaMA: the keys of ``pretrain.model``.
 
     Args:
-        vocabulary: most tokens of the tokenizer.
-        width: of the hidden states.
-        layers: number of layers.
-        heads: attention heads of a layer; `width` is divided among them.
-        kv_heads: key and value heads, shared by the heads in groups.
-        feed_forward: width of the feed-forward layers.
-        context: most tokens the model reads.
+        vocabulary: Largest number of tokens of the tokenizer.
+        width: Width of the hidden states.
+        layers: Number of layers.
+        heads: Number of attention heads of a layer; ``width`` is divided equally among them.
+        kv_heads: Number of key and value heads of a layer; each is shared by ``heads / kv_heads`` attention heads.
+        feed_forward: Width of the feed-forward layers.
+        context: Largest number of tokens that the model can read.
     """
 
     vocabulary: int = 2048
@@ -55,15 +55,16 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """The configuration group ``pretrain``.
+    """Settings of pre-training: the configuration group ``pretrain``.
 
     Args:
-        text: what is read.
-        model: what is made.
-        block: tokens of one training example.
-        repeats: share of the blocks that say everything twice, see :func:`shiftlens.tuning.scratch.blocks.blocks`.
-        held_out: share of the text set apart to measure the loss on.
-        training: how it is trained.
+        text: Text to train on.
+        model: Size of the model.
+        block: Number of tokens of one training example.
+        repeats: Share of the blocks that contain every passage twice, see
+            :func:`shiftlens.tuning.scratch.blocks.blocks`.
+        held_out: Share of the characters on which the held-out loss is computed.
+        training: Settings of the training.
     """
 
     text: TextOptions = field(default_factory=TextOptions)
@@ -74,19 +75,22 @@ class PretrainOptions:
     training: TuneOptions = field(default_factory=lambda: TuneOptions(method="full"))
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values."""
+        """Return the settings as a dictionary of plain values."""
         return asdict(self)
 
 
 def pretrain_options(settings: Mapping[str, Any], seed: int) -> PretrainOptions:
-    """Read the configuration group ``pretrain``.
+    """Read the configuration group ``pretrain``; missing keys get their defaults.
 
     Args:
-        settings: the group as plain values.
-        seed: the run's seed.
+        settings: The group as plain values.
+        seed: Random seed of the run.
+
+    Returns:
+        The checked settings.
 
     Raises:
-        ConfigError: lists every value that cannot be used.
+        ConfigError: Lists every key that does not exist, or every value that cannot be used.
 
     Example:
         >>> pretrain_options({"model": {"heads": 3}, "block": 1}, seed=0)
@@ -101,7 +105,7 @@ def pretrain_options(settings: Mapping[str, Any], seed: int) -> PretrainOptions:
         problems += _unknown(f"pretrain.{name}", given[name], kind)
     if problems:
         raise ConfigError("\n".join(problems))
-    # Values are checked before they become options, so that all faults are told at once.
+    # Values are checked before the options are made, so that one error lists all problems.
     text = {**asdict(TextOptions()), **given["text"]}
     model = {**asdict(ModelOptions()), **given["model"]}
     own = {key: settings.get(key, getattr(PretrainOptions, key)) for key in ("block", "repeats", "held_out")}
@@ -128,6 +132,7 @@ def pretrain_options(settings: Mapping[str, Any], seed: int) -> PretrainOptions:
 
 
 def _unknown(where: str, given: Mapping[str, Any], options: Any) -> list[str]:
+    """Return an error message for each key that is not a field of the dataclass ``options``."""
     names = {one.name for one in fields(options)}
     return [
         f"{where}.{key} is not known; there are {', '.join(sorted(names))}" for key in given if key not in names
@@ -135,6 +140,7 @@ def _unknown(where: str, given: Mapping[str, Any], options: Any) -> list[str]:
 
 
 def _text_problems(text: Mapping[str, Any]) -> list[str]:
+    """Return an error message for each value of ``pretrain.text`` that cannot be used."""
     problems = []
     for key, one in (("packages", "numpy"), ("files", "my.txt")):
         value = text[key]
@@ -147,6 +153,7 @@ def _text_problems(text: Mapping[str, Any]) -> list[str]:
 
 
 def _model_problems(model: Mapping[str, Any]) -> list[str]:
+    """Return an error message for each value of ``pretrain.model`` that cannot be used."""
     least = {"vocabulary": LEAST_VOCABULARY, "context": LEAST_BLOCK}
     problems = [
         f"pretrain.model.{name}={value}: expected a whole number of at least {least.get(name, 1)}"
@@ -156,7 +163,7 @@ def _model_problems(model: Mapping[str, Any]) -> list[str]:
     if problems:
         return problems
     width, heads, kv_heads = model["width"], model["heads"], model["kv_heads"]
-    if width % (2 * heads):  # rotary positions turn pairs of a head's dimensions
+    if width % (2 * heads):  # rotary position embeddings need an even number of dimensions per head
         problems.append(f"pretrain.model.width={width}: expected a multiple of twice heads={heads}")
     if heads % kv_heads:
         problems.append(f"pretrain.model.heads={heads}: expected a multiple of kv_heads={kv_heads}")
@@ -164,6 +171,7 @@ def _model_problems(model: Mapping[str, Any]) -> list[str]:
 
 
 def _block_problems(own: Mapping[str, Any], context: Any) -> list[str]:
+    """Return an error message for each of block, repeats and held_out that cannot be used."""
     block, repeats, held_out = own["block"], own["repeats"], own["held_out"]
     problems = []
     if not _whole(block, LEAST_BLOCK) or (_whole(context, LEAST_BLOCK) and block > context):
@@ -178,8 +186,10 @@ def _block_problems(own: Mapping[str, Any], context: Any) -> list[str]:
 
 
 def _number(value: Any) -> bool:
+    """Return whether a value is a number and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _whole(value: Any, least: int) -> bool:
+    """Return whether a value is a whole number of at least ``least``."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
