@@ -51,7 +51,7 @@ class Result:
 
 
 def judge(
-    found: Mapping[str, Sequence[Found]],
+    runs_by_name: Mapping[str, Sequence[Found]],
     titles: Mapping[str, str],
     task: Task,
     setup: Setup,
@@ -61,7 +61,7 @@ def judge(
     """Compare all contenders with the float64 values, and their times with those of the first contender.
 
     Args:
-        found: Contender -> its runs; the times of all are compared with those of the first.
+        runs_by_name: Contender -> its runs; the times of all are compared with those of the first.
         titles: Contender -> name and version.
         task: Text that was explained.
         setup: Settings that all contenders share.
@@ -69,16 +69,16 @@ def judge(
         peak: Floating-point operations per second of a large matrix product.
 
     Returns:
-        One result per contender, in the order of ``found``.
+        One result per contender, in the order of ``runs_by_name``.
     """
-    off = errors({name: runs[-1] for name, runs in found.items()}, task, setup)
+    off = errors({name: runs[-1] for name, runs in runs_by_name.items()}, task, setup)
     config = AutoConfig.from_pretrained(setup.model)
-    first = next(iter(found))
+    first = next(iter(runs_by_name))
     results = []
-    for name, runs in found.items():
+    for name, runs in runs_by_name.items():
         seconds = statistics.median(run.seconds for run in runs)
         operations = needed(config, runs[-1].mode, len(task.ids) - task.response, task.response)
-        pairs = zip(runs, found[first], strict=False)  # slow contenders run in fewer rounds
+        pairs = zip(runs, runs_by_name[first], strict=False)  # slow contenders run in fewer rounds
         equal = max(off[name].max(), off[first].max()) <= tolerance
         results.append(
             Result(
@@ -98,7 +98,7 @@ def judge(
     return results
 
 
-def errors(found: Mapping[str, Found], task: Task, setup: Setup) -> dict[str, Float[np.ndarray, " columns"]]:
+def errors(answers: Mapping[str, Found], task: Task, setup: Setup) -> dict[str, Float[np.ndarray, " columns"]]:
     """Return the error of every contender in every column, against float64.
 
     The float64 values come from an engine. They are checked against the plain loop in float64, at the column with
@@ -111,7 +111,9 @@ def errors(found: Mapping[str, Found], task: Task, setup: Setup) -> dict[str, Fl
         worker.ready()
         exact = worker.run(task)
         assert exact.log_probability is not None
-        off = {name: differences(in_log(run, exact.log_probability), exact.values) for name, run in found.items()}
+        off = {
+            name: differences(in_log(run, exact.log_probability), exact.values) for name, run in answers.items()
+        }
         columns = chosen_columns(off)
         plain = worker.run(replace(task, columns=columns)).values
     doubt = differences(exact.values[:, columns], plain).max()
@@ -120,10 +122,10 @@ def errors(found: Mapping[str, Found], task: Task, setup: Setup) -> dict[str, Fl
     return off
 
 
-def in_log(found: Found, log_probability: Float[np.ndarray, " columns"]) -> Float[np.ndarray, "prompt columns"]:
+def in_log(answer: Found, log_probability: Float[np.ndarray, " columns"]) -> Float[np.ndarray, "prompt columns"]:
     """Return the values as derivatives of log p, by d p = p d log p."""
-    values = found.values.astype(np.float64)
-    return values / np.exp(log_probability) if found.target == "probability" else values
+    values = answer.values.astype(np.float64)
+    return values / np.exp(log_probability) if answer.target == "probability" else values
 
 
 def differences(
