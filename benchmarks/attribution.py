@@ -1,11 +1,13 @@
-"""ShiftLens' engines against Inseq, Captum and the naive loop: ``python benchmarks/attribution.py``.
+"""Compares ShiftLens' engines with Inseq, Captum and the naive loop: ``python benchmarks/attribution.py``.
 
-Same model (SmolLM2-135M, float32), same token ids, same number of threads; one process per contender, all loaded
-at once and run in turn (A B C A B C). Numbers come before times: every contender is compared with float64 at every
-response token, and one that is further off than the tolerance gets no ratio. In float32 the naive loop and its
-kind lose digits twice, which the engines do not: where ``1 - p`` is taken after p was rounded, and in the product
-of a single row with the output layer. The tolerance leaves room for that; the engines are held to a closer one,
-and the exit code is 1 if one misses it.
+All contenders use the same model (SmolLM2-135M, float32), token ids and number of threads. Each has its own
+process; all are loaded at once and run in turn (A B C A B C). Results are checked before times are compared: every
+contender is compared with float64 at every response token, and a contender whose error exceeds the tolerance gets
+no ratio.
+
+In float32, the naive loop and the peers lose digits twice where the engines do not: in ``1 - p``, computed from a
+rounded p, and in the product of a single row with the output layer. The tolerance allows for that. The engines
+have a stricter tolerance; if one exceeds it, the exit code is 1.
 """
 
 from __future__ import annotations
@@ -37,11 +39,11 @@ from shiftlens.support.cache_path import cache_dir
 SHAPES, QUICK_SHAPES = ["30/300", "64/32", "128/64"], ["20/18"]
 WARM_UP = (6, 4)
 ENGINE_TOLERANCE = 3e-4
-"""Float32 error that an engine may have, of each column's largest entry; that of the tests."""
+"""Largest float32 error of an engine, relative to each column's largest entry; the tests use the same value."""
 VOCABULARY = 300
 
 Texts = Callable[[int, int], Task]
-"""N and M to a text of that shape."""
+"""Function from N and M to a text with N prompt tokens and M response tokens."""
 
 
 def main() -> None:
@@ -96,32 +98,33 @@ def parse() -> argparse.Namespace:
 def measure(
     names: Sequence[str], task: Task, warm_up: Task, setup: Setup, options: argparse.Namespace
 ) -> tuple[list[Result], float]:
-    """Run all contenders in turn on one text, and judge them.
+    """Run all contenders in turn on one text, check their numbers and compare their times.
 
     Returns:
-        A result per contender, and the operations per second of a large matrix product, timed before and after.
+        One result per contender, and the floating-point operations per second of a large matrix product (the
+        median of a measurement before and one after the runs).
     """
-    found: dict[str, list[Found]] = {name: [] for name in names}
+    runs: dict[str, list[Found]] = {name: [] for name in names}
     with ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(name, setup)) for name in names}
         titles = {name: worker.ready() for name, worker in workers.items()}
         for name, worker in workers.items():
             worker.run(warm_up)
-            if name in ENGINES:  # touches most of its memory once, where the others do so at every token
+            if name in ENGINES:  # an engine allocates most of its memory once per text, the others at every token
                 worker.run(task)
         peaks = [sgemm(options.threads)]
         for number in range(options.rounds):
             for name, worker in workers.items():
-                slow = bool(found[name]) and found[name][0].seconds > options.slow_seconds
+                slow = bool(runs[name]) and runs[name][0].seconds > options.slow_seconds
                 if number < (options.slow_rounds if slow else options.rounds):
-                    found[name].append(worker.run(task))
+                    runs[name].append(worker.run(task))
         peaks.append(sgemm(options.threads))
     peak = statistics.median(peaks)
-    return judge(found, titles, task, setup, options.tolerance, peak), peak
+    return judge(runs, titles, task, setup, options.tolerance, peak), peak
 
 
 def real(options: argparse.Namespace) -> tuple[Setup, Texts]:
-    """The real model and pieces of a real text."""
+    """Return the bundled base model and a function that cuts pieces from a real text."""
     cache = cache_dir()
     folder = resolve(sl.load("bundled:base").identity.source, None, cache).folder
     peers = None if options.no_peers else peers_python(options.peers_venv)
@@ -129,7 +132,7 @@ def real(options: argparse.Namespace) -> tuple[Setup, Texts]:
 
 
 def tiny(folder: Path, threads: int) -> tuple[Setup, Texts]:
-    """A small random model and random ids."""
+    """Return a small random model, saved in ``folder``, and a function that makes texts of random token ids."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=VOCABULARY,

@@ -1,4 +1,4 @@
-"""The benchmark's side of a worker process, and the environment of the peers."""
+"""Starts contenders as worker processes, sends them tasks, and makes the environment of the peers."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ PEERS = ("inseq", "captum")
 
 @dataclass(frozen=True)
 class Found:
-    """One answer of a contender.
+    """One answer of a contender, with its time and memory.
 
     Args:
-        values: [N, columns] as in :class:`serve.Answer`.
-        log_probability: [columns], if told.
-        target: what the values are derivatives of.
-        mode: way it took.
-        seconds: time of the attribution alone.
-        peak: most resident bytes of the process after its first task.
-        loaded: resident bytes at the end of the first task, which also reads the weights.
+        values: [N, columns] As in :class:`serve.Answer`.
+        log_probability: [columns] Log probability of each response token; ``None`` if the contender gives none.
+        target: Quantity whose derivatives the values are, ``probability`` or ``log_probability``.
+        mode: Way in which the values were computed, one of :data:`flops.WAYS`.
+        seconds: Time of the attribution alone, in seconds.
+        peak: Peak resident memory of the process after its first task, in bytes.
+        loaded: Resident memory at the end of the first task, which also reads the weights, in bytes.
     """
 
     values: Float[np.ndarray, "prompt columns"]
@@ -46,13 +46,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Setup:
-    """What all contenders share.
+    """Settings that all contenders share.
 
     Args:
-        model: folder of the model.
-        cache: folder of cached calibrations.
-        threads: threads of each.
-        peers: Python of the peers' environment.
+        model: Folder of the model.
+        cache: Folder of cached calibrations.
+        threads: Number of threads of each contender.
+        peers: Python executable of the peers' environment; ``None`` if no peers run.
     """
 
     model: Path
@@ -62,13 +62,14 @@ class Setup:
 
 
 class Worker:
-    """A contender in a process of its own: loaded once, asked often. A context manager.
+    """Context manager that runs a contender in a process of its own, which loads the model once for many tasks.
 
-    Loading starts at once and is waited for by :meth:`ready`, so that several workers load side by side.
+    Loading starts in the constructor and :meth:`ready` waits for it, so that several workers load at the same
+    time.
 
     Args:
-        name: one of :data:`OURS`, :data:`PEERS`, or ``exact``.
-        setup: what all contenders share.
+        name: One of :data:`OURS` or :data:`PEERS`, or ``exact`` for the float64 reference.
+        setup: Settings that all contenders share.
     """
 
     def __init__(self, name: str, setup: Setup) -> None:
@@ -94,41 +95,42 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()  # ends the worker
+        self._process.stdin.close()  # the worker ends when its input does
         self._process.wait()
         self._folder.cleanup()
         self._errors.close()
 
     def ready(self) -> str:
-        """Wait until the contender is loaded, once; its name and version."""
+        """Wait until the contender is loaded and return its name and version; to be called once."""
         title: str = self._hear()["title"]
         return title
 
     def run(self, task: Task) -> Found:
-        """Explain one text."""
+        """Let the contender explain one text and return its answer."""
         assert self._process.stdin is not None
         out = Path(self._folder.name) / "out.npz"
         self._process.stdin.write(json.dumps({**asdict(task), "out": str(out)}) + "\n")
         self._process.stdin.flush()
-        heard = self._hear()
+        record = self._hear()
         with np.load(out, allow_pickle=False) as arrays:
-            return Found(arrays["values"], arrays.get("log_probability"), **heard)
+            return Found(arrays["values"], arrays.get("log_probability"), **record)
 
     def _hear(self) -> dict:
+        """Read one JSON line from the worker; exit with its error message if it failed or ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
             self._errors.seek(0)
             raise SystemExit(f"{self.name} ended:\n{self._errors.read()[-3000:]}")
-        heard: dict = json.loads(line)
-        if "error" in heard:
-            raise SystemExit(f"{self.name}: {heard['error']}")
-        return heard
+        record: dict = json.loads(line)
+        if "error" in record:
+            raise SystemExit(f"{self.name}: {record['error']}")
+        return record
 
 
 def peers_python(folder: Path) -> Path:
-    """The Python of an environment with the peers; made on first use, brought up to date otherwise."""
+    """Return the Python executable of the peers' environment, after creating or updating the environment."""
     python = folder / "bin" / "python"
     if not python.exists():
         venv.create(folder, with_pip=True)

@@ -1,4 +1,4 @@
-"""How many floating-point operations an attribution needs, and how many this machine can do."""
+"""Counts the floating-point operations that an attribution needs, and measures how many this machine does."""
 
 from __future__ import annotations
 
@@ -12,32 +12,34 @@ WAYS = ("forward", "reverse", "mixed", "naive")
 
 
 def needed(config: PreTrainedConfig, way: str, prompt: int, response: int) -> float:
-    """Floating-point operations of computing the N x M matrix in a certain way, with nothing done twice.
+    """Return the floating-point operations needed to compute the N x M matrix, with nothing computed twice.
 
-    Counted are matrix products of a gated, LLaMA-like model, a multiplication and an addition each; norms,
-    activations and softmax are left out. With W weights in the products of all layers, V those of the output
-    layer, D = layers x heads x head size, G = layers x key heads x head size, T = N + M, a product over R token
-    rows costs 2 W R, and one over P pairs (query, key that it may see) costs 2 D P for each of the matrix products
-    inside attention:
+    The count includes the matrix products of a gated, LLaMA-like model, with one multiplication and one addition
+    per pair of factors; norms, activations and softmax are left out. Let W be the number of weights in the
+    products of all layers, V that of the output layer, D = layers x heads x head size, G = layers x key heads x
+    head size, and T = N + M. Then a product over R token rows costs 2 W R, and each matrix product inside
+    attention over P pairs (of a query and a key that it attends to) costs 2 D P:
 
-    - an ordinary pass over t tokens: 2 W t + 2 * 2 D t (t + 1) / 2  (Q K^T and P V);
-    - the output layer forward and back at M places: 2 * 2 V M;
-    - ``mixed``: one ordinary pass over T - 1, and at the cut c that needs the least:
-      a tangent per prompt token n < c, from n to c, R rows in all: 2 W R, and per row of a tangent at place t:
-      dQ K^T and X V over the t + 1 keys before it, Q dK^T and P dV over the t - n + 1 keys that move;
-      a cotangent per response token predicted at c or behind, from that place q back to c: 2 W R, and 4 products
-      over the pairs of those queries (dO V^T, P^T dO, dS K, dS^T Q);
-      their inner products over keys and values ahead of c, 2 * 2 G for each of the c - n places of a tangent;
-      less what the outermost layers do not need: queries, output projections and MLPs of the last one where
-      nothing is predicted, queries, keys and values of the first one where no source is;
-    - ``forward``: the same at c = T - 1;  ``reverse``: at c = 0;
-    - ``naive``: per response token an ordinary pass over its prefix and the same way back.
+    - An ordinary pass over t tokens: 2 W t + 2 * 2 D t (t + 1) / 2  (Q K^T and P V).
+    - The output layer, forward and back, at M positions: 2 * 2 V M.
+    - ``mixed``: one ordinary pass over T - 1 tokens and, at the cut c that needs the fewest operations:
+
+      - one tangent per prompt token n < c, from n to c, R rows in all: 2 W R, and per row of a tangent at position
+        t: dQ K^T and X V over the t + 1 keys up to t, Q dK^T and P dV over the t - n + 1 keys that change;
+      - one cotangent per response token predicted at c or later, from that position q back to c: 2 W R, and 4
+        products over the pairs of those queries (dO V^T, P^T dO, dS K, dS^T Q);
+      - the inner products of tangents and cotangents over keys and values before c: 2 * 2 G for each of the c - n
+        positions of a tangent;
+      - less what the outermost layers do not need: in the last layer, queries, output projections and MLPs at
+        positions that predict nothing; in the first layer, queries, keys and values at positions without a source.
+    - ``forward``: the same with c = T - 1. ``reverse``: the same with c = 0.
+    - ``naive``: per response token, an ordinary pass over its prefix, and its backward pass.
 
     Args:
-        config: the model's configuration.
-        way: one of :data:`WAYS`.
-        prompt: N.
-        response: M.
+        config: Configuration of the model.
+        way: One of :data:`WAYS`.
+        prompt: N, the number of prompt tokens.
+        response: M, the number of response tokens.
 
     Example:
         >>> from transformers import LlamaConfig
@@ -63,7 +65,7 @@ def needed(config: PreTrainedConfig, way: str, prompt: int, response: int) -> fl
         rows = sum(cut - source for source in ahead)
         seen = sum(2 * (_pairs(cut) - _pairs(source)) + 2 * _pairs(cut - source) for source in ahead)
         inside = 2 * 2 * layers * key * rows * len(far)
-        # Each source moves all the places ahead of the cut where something is predicted.
+        # In the last layer, each source needs rows at all positions before the cut that predict a token.
         unneeded = (of_queries + of_rest) * (rows - len(ahead) * (response - len(far)))
         unneeded += (of_queries + of_keys) * (rows - len(ahead))
         back = sum(end - cut for end in far)
@@ -84,12 +86,15 @@ def _pairs(tokens: int) -> int:
 
 
 def sgemm(threads: int, size: int = 2048, repeats: int = 7) -> float:
-    """Floating-point operations per second of a large float32 matrix product, the median of some repeats.
+    """Measure the floating-point operations per second of a large float32 matrix product.
 
     Args:
-        threads: threads to use.
-        size: rows and columns.
-        repeats: products timed, after one that is not.
+        threads: Number of threads to use.
+        size: Number of rows and of columns of both matrices.
+        repeats: Number of products timed; one more, the first, is not timed.
+
+    Returns:
+        The operations per second at the median time.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

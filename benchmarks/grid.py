@@ -1,8 +1,8 @@
-"""Time the grid of all (L, b, p) against scoring every setting anew: ``python benchmarks/grid.py``.
+"""Times the grid of all (L, b, p) in one pass against scoring each setting anew: ``python benchmarks/grid.py``.
 
-Random importance in the shape of the paper's data. Both ways run in one process, one after the other; results are
-compared before times are: where they differ, no ratio is printed and the exit code is 1. Scoring anew is timed
-on every k-th setting (``--every``; 1 is all of them) and scaled to the whole grid.
+Importance is random, in the shape of the paper's data. Both ways run in one process, one after the other. Results
+are compared before times: if they differ, no ratio is printed and the exit code is 1. Scoring anew is timed on
+every k-th setting (``--every``; 1 means all settings) and scaled to the whole grid.
 """
 
 from __future__ import annotations
@@ -23,21 +23,29 @@ TOLERANCE = 1e-10
 
 
 def records(prompts: int, shape: tuple[int, int]) -> list[Scored]:
-    """Two roles with heavy-tailed importance; lengths vary by a third around ``shape``."""
+    """Make records of two roles with random, heavy-tailed importance.
+
+    Args:
+        prompts: Number of prompts.
+        shape: Mean numbers of prompt and response tokens; lengths vary by up to a third.
+
+    Returns:
+        Two records per prompt, base and tuned.
+    """
     rng = np.random.default_rng(0)
-    found = []
+    samples = []
     for i in range(prompts):
         n = int(rng.uniform(2 / 3, 4 / 3) * shape[0])
         mask = np.arange(n) < n // 2
         for role in ("base", "tuned"):
             m = int(rng.uniform(2 / 3, 4 / 3) * shape[1])
             importance = rng.standard_t(2, (n, m)).astype(np.float32)
-            found.append(Scored("random", str(i), role, mask, ~mask, i % 5 > 0, importance=importance))
-    return found
+            samples.append(Scored("random", str(i), role, mask, ~mask, i % 5 > 0, importance=importance))
+    return samples
 
 
 def anew(samples: list[Scored], setting: Settings) -> Float[np.ndarray, " records"]:
-    """The plain way: S and density of every sample for this setting."""
+    """Return the instruction scores of one setting, with S and density computed anew for every record."""
     return np.array(
         [
             instruction_score(density(score(r.importance, setting.L, setting.b), setting.p), r.instruction)
@@ -57,7 +65,7 @@ def main() -> None:
     settings = all_settings()
 
     start = time.perf_counter()
-    found = grid(samples)
+    result_grid = grid(samples)
     once = time.perf_counter() - start
 
     chosen = range(0, len(settings), options.every)
@@ -65,7 +73,7 @@ def main() -> None:
     plain = [anew(samples, settings[i]) for i in chosen]
     each = (time.perf_counter() - start) / len(chosen)
 
-    difference = float(np.abs(np.stack(plain) - found.scores[list(chosen)]).max())
+    difference = float(np.abs(np.stack(plain) - result_grid.scores[list(chosen)]).max())
     n, m = options.shape
     print(f"{options.prompts} prompts x 2 roles, about {n} x {m} tokens; {len(settings)} settings")
     print(f"largest difference on {len(chosen)} settings: {difference:.1e}")
@@ -76,7 +84,7 @@ def main() -> None:
 
     for name, question in (("T1", followed_question(samples)), ("T2", tuning_question(samples))):
         start = time.perf_counter()
-        result = question.permute(found.scores)
+        result = question.permute(result_grid.scores)
         seconds = time.perf_counter() - start
         print(f"max-T of {name}, {len(settings)} settings x {result.permutations} relabellings: {seconds:.2f} s")
 

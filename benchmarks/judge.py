@@ -1,4 +1,4 @@
-"""Numbers before times: what the contenders found, compared, and what their times are worth."""
+"""Compares the contenders' numbers with float64, and their times only if the numbers agree."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from serve import Task
 from transformers import AutoConfig
 
 EVEN = 4
-"""Columns at which the float64 reference is checked in any case, evenly spaced."""
+"""Number of evenly spaced columns at which the float64 reference is always checked."""
 REFERENCE_TOLERANCE = 1e-8
 
 
 @dataclass(frozen=True)
 class Result:
-    """One contender at one shape.
+    """Result of one contender at one shape.
 
     Args:
-        name: the contender.
-        title: name and version.
-        mode: way it took, one of :data:`flops.WAYS`.
-        seconds: median time.
-        times: all times.
-        ratio: median over rounds of its time by that of the first contender; ``None`` if numbers differ.
-        error: largest error against float64, relative to the column's largest entry, over all columns.
-        median_error: the median over columns.
-        peak: most resident bytes of its process.
-        loaded: resident bytes with the model alone.
-        share: of the machine's peak, reached on the operations that its way needs.
+        name: Name of the contender.
+        title: Name and version, for the table.
+        mode: Way in which the values were computed, one of :data:`flops.WAYS`.
+        seconds: Median time in seconds.
+        times: All times in seconds.
+        ratio: Median over rounds of the contender's time divided by that of the first contender; ``None`` if the
+            numbers of either are wrong.
+        error: Largest error against float64 over all columns, relative to the column's largest entry.
+        median_error: Median over columns of the column's largest error.
+        peak: Peak resident memory of the process in bytes.
+        loaded: Resident memory in bytes after loading the model.
+        share: Operations that the mode needs, per second, divided by those of a large matrix product.
     """
 
     name: str
@@ -50,34 +51,34 @@ class Result:
 
 
 def judge(
-    found: Mapping[str, Sequence[Found]],
+    runs_by_name: Mapping[str, Sequence[Found]],
     titles: Mapping[str, str],
     task: Task,
     setup: Setup,
     tolerance: float,
     peak: float,
 ) -> list[Result]:
-    """Compare all contenders with the float64 values.
+    """Compare all contenders with the float64 values, and their times with those of the first contender.
 
     Args:
-        found: per contender its runs; the first contender is the one that others are timed against.
-        titles: per contender name and version.
-        task: the text.
-        setup: what they shared.
-        tolerance: largest error that counts as equal.
-        peak: operations per second of a large matrix product.
+        runs_by_name: Contender -> its runs; the times of all are compared with those of the first.
+        titles: Contender -> name and version.
+        task: Text that was explained.
+        setup: Settings that all contenders share.
+        tolerance: Largest error that counts as equal.
+        peak: Floating-point operations per second of a large matrix product.
 
     Returns:
-        One result per contender, in their order.
+        One result per contender, in the order of ``runs_by_name``.
     """
-    off = errors({name: runs[-1] for name, runs in found.items()}, task, setup)
+    off = errors({name: runs[-1] for name, runs in runs_by_name.items()}, task, setup)
     config = AutoConfig.from_pretrained(setup.model)
-    first = next(iter(found))
+    first = next(iter(runs_by_name))
     results = []
-    for name, runs in found.items():
+    for name, runs in runs_by_name.items():
         seconds = statistics.median(run.seconds for run in runs)
         operations = needed(config, runs[-1].mode, len(task.ids) - task.response, task.response)
-        pairs = zip(runs, found[first], strict=False)  # slow contenders run in fewer rounds
+        pairs = zip(runs, runs_by_name[first], strict=False)  # slow contenders run in fewer rounds
         equal = max(off[name].max(), off[first].max()) <= tolerance
         results.append(
             Result(
@@ -97,20 +98,22 @@ def judge(
     return results
 
 
-def errors(found: Mapping[str, Found], task: Task, setup: Setup) -> dict[str, Float[np.ndarray, " columns"]]:
-    """Error of every contender in every column, against float64.
+def errors(answers: Mapping[str, Found], task: Task, setup: Setup) -> dict[str, Float[np.ndarray, " columns"]]:
+    """Return the error of every contender in every column, against float64.
 
-    The float64 values are those of an engine, and are themselves checked against the plain loop in float64: at
-    the column where each contender is furthest off, and at evenly spaced ones.
+    The float64 values come from an engine. They are checked against the plain loop in float64, at the column with
+    the largest error of each contender and at evenly spaced columns.
 
     Raises:
-        SystemExit: engine and plain loop disagree in float64.
+        SystemExit: Engine and plain loop disagree in float64.
     """
     with Worker("exact", setup) as worker:
         worker.ready()
         exact = worker.run(task)
         assert exact.log_probability is not None
-        off = {name: differences(in_log(run, exact.log_probability), exact.values) for name, run in found.items()}
+        off = {
+            name: differences(in_log(run, exact.log_probability), exact.values) for name, run in answers.items()
+        }
         columns = chosen_columns(off)
         plain = worker.run(replace(task, columns=columns)).values
     doubt = differences(exact.values[:, columns], plain).max()
@@ -119,16 +122,16 @@ def errors(found: Mapping[str, Found], task: Task, setup: Setup) -> dict[str, Fl
     return off
 
 
-def in_log(found: Found, log_probability: Float[np.ndarray, " columns"]) -> Float[np.ndarray, "prompt columns"]:
-    """The values as derivatives of log p: d p = p d log p."""
-    values = found.values.astype(np.float64)
-    return values / np.exp(log_probability) if found.target == "probability" else values
+def in_log(answer: Found, log_probability: Float[np.ndarray, " columns"]) -> Float[np.ndarray, "prompt columns"]:
+    """Return the values as derivatives of log p, by d p = p d log p."""
+    values = answer.values.astype(np.float64)
+    return values / np.exp(log_probability) if answer.target == "probability" else values
 
 
 def differences(
     values: Float[np.ndarray, "prompt columns"], truth: Float[np.ndarray, "prompt columns"]
 ) -> Float[np.ndarray, " columns"]:
-    """Largest difference per column, relative to the column's largest entry; infinite where not a number.
+    """Return the largest difference per column, relative to the column's largest entry; infinite if not finite.
 
     Example:
         >>> differences(np.array([[1.0, 2.0], [0.0, 5.0]]), np.array([[1.0, 2.0], [0.5, 4.0]]))
@@ -139,7 +142,7 @@ def differences(
 
 
 def chosen_columns(off: Mapping[str, Float[np.ndarray, " columns"]]) -> list[int]:
-    """Of every contender the column where it is furthest off, and evenly spaced ones.
+    """Return the columns to check: the one with the largest error of each contender, and evenly spaced ones.
 
     Example:
         >>> chosen_columns({"a": np.eye(10)[1], "b": np.eye(10)[7]})

@@ -1,4 +1,4 @@
-"""ShiftLens' engines as contenders, and the float64 values that judge all of them; run by ``contender.py``."""
+"""Runs an engine of ShiftLens as a contender, or computes the float64 reference; started by ``contender.py``."""
 
 from __future__ import annotations
 
@@ -19,31 +19,38 @@ from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.plan.cost import UNMEASURED, Costs, calibrated
 
 CHUNK = 16
-"""Of the generic path; the engines choose for themselves."""
+"""Number of derivatives carried at once on the generic path; the engines choose their own."""
 
 
 def explain(task: Task, model: PreTrainedModel, mode: str, costs: Callable[[], Costs]) -> Answer:
-    """An engine's answer: the one place that knows its signature."""
+    """Return the answer of an engine; only this function knows the engine's signature."""
     sources = range(len(task.ids) - task.response)
-    found = Engine(mode, costs=costs()).explain(model, task.ids, sources, task.response)
-    return Answer(found.gradient, "log_probability", found.mode, found.reading.log_probability)
+    result = Engine(mode, costs=costs()).explain(model, task.ids, sources, task.response)
+    return Answer(result.gradient, "log_probability", result.mode, result.reading.log_probability)
 
 
 def generic(task: Task, model: PreTrainedModel) -> Answer:
-    """Forward mode by Jacobian-vector products of the model as it is: the path of every family not written out."""
+    """Return the answer of the generic forward mode, used for families without hand-written derivatives.
+
+    The generic mode takes Jacobian-vector products of the model itself.
+    """
     sources = torch.arange(len(task.ids) - task.response)
     gradient, reading = forward(model, torch.tensor(task.ids), sources, task.response, CHUNK, written_out=False)
     return Answer(gradient, "log_probability", "forward", reading.log_probability)
 
 
 def exact(task: Task, model: PreTrainedModel) -> Answer:
-    """In float64: an engine for all response tokens, or the definition for some, by autograd alone."""
+    """Return the float64 reference.
+
+    For all response tokens, an engine computes it; if ``task.columns`` selects some, autograd computes it from the
+    definition.
+    """
     if task.columns is None:
         return explain(task, model, "auto", lambda: UNMEASURED)
     first = len(task.ids) - task.response
     embeddings = model.get_input_embeddings()(torch.tensor([task.ids])).detach()
     columns, logps = [], []
-    with plain_attention(model):  # the library's own takes softmax in float32
+    with plain_attention(model):  # the attention of transformers computes softmax in float32
         for column in task.columns:
             leaf = embeddings[:, : first + column].clone().requires_grad_()
             logits = model(inputs_embeds=leaf, use_cache=False).logits[0, -1]
@@ -55,7 +62,7 @@ def exact(task: Task, model: PreTrainedModel) -> Answer:
 
 
 def in_float64(model: PreTrainedModel) -> PreTrainedModel:
-    """The model in float64 throughout: the library's RMS norms compute in float32 whatever the model is."""
+    """Convert a model to float64, RMS norms included: those of transformers compute in float32 in every model."""
 
     def norm(module: Any, x: Tensor) -> Tensor:
         return module.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + module.variance_epsilon)
@@ -67,6 +74,7 @@ def in_float64(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def make(options: argparse.Namespace) -> tuple[Contender, str]:
+    """Load the model for ``options.contender``; return the contender and its title."""
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, local_files_only=True)
     model.requires_grad_(False).eval()
     if options.contender == "exact":
@@ -74,7 +82,7 @@ def make(options: argparse.Namespace) -> tuple[Contender, str]:
     if options.contender == "generic":
         return partial(generic, model=model), "ShiftLens forward (any family)"
     title = "naive loop" if options.contender == "naive" else f"ShiftLens {options.contender}"
-    # Timed at the first task, when no other process is still loading.
+    # Costs are timed at the first task, when no other process is still loading.
     measured = cache(partial(calibrated, model, Path(options.cache)))
     costs = measured if options.contender == "auto" else lambda: UNMEASURED
     return partial(explain, model=model, mode=options.contender, costs=costs), title

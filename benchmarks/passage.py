@@ -1,4 +1,4 @@
-"""Real English text of a wanted length, whose token ids survive the way through text and back."""
+"""Cuts pieces of given length from an English text whose token ids do not change by decoding and encoding."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ TEXT = Path(__file__).with_name("passage.txt").read_text()
 
 
 def passage(tokenizer: PreTrainedTokenizerBase, prompt: int, response: int) -> Task:
-    """A piece of the text with N prompt and M response tokens; no template, nothing added in front.
+    """Return a piece of the text with N prompt and M response tokens, without template or special tokens.
 
-    Peers take text, not ids, so the prompt alone, and prompt and response together, must become the same ids.
+    The peers take text, not token ids. So the text of the prompt, and that of prompt and response together, must
+    be encoded to the same ids again.
 
     Args:
-        tokenizer: the model's.
-        prompt: N.
-        response: M.
+        tokenizer: Tokenizer of the model.
+        prompt: N, the number of prompt tokens.
+        response: M, the number of response tokens.
 
     Raises:
-        ValueError: the text has no such piece.
+        ValueError: The text contains no such piece.
     """
-    for start in (0, *(place + 1 for place, letter in enumerate(TEXT) if letter == " ")):
+    for start in (0, *(index + 1 for index, letter in enumerate(TEXT) if letter == " ")):
         ids = tokenizer(TEXT[start:])["input_ids"][: prompt + response]
         if len(ids) < prompt + response:
             break

@@ -1,6 +1,6 @@
-"""Inseq and Captum as contenders; run by ``contender.py`` in their own environment.
+"""Runs Inseq or Captum as a contender; ``contender.py`` starts this script in the peers' own environment.
 
-Both are used as they come, with the fused attention of the library.
+Both run with their defaults and with the fused attention of transformers.
 """
 
 from __future__ import annotations
@@ -16,36 +16,46 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def inseq_answer(task: Task, model: Any) -> Answer:
-    """Inseq's input x gradient of p(y_m); the text is what it takes, so the ids it made of it are checked."""
-    found = model.attribute(
+    """Return Inseq's input x gradient of p(y_m).
+
+    Raises:
+        ValueError: Inseq, which takes text, encodes it to other token ids than those of the task.
+    """
+    output = model.attribute(
         task.prompt, task.prompt + task.completion, attributed_fn="probability", show_progress=False
     )
-    values = found.aggregate("sum", normalize=False).sequence_attributions[0].target_attributions
-    fed = [token.id for token in found.sequence_attributions[0].target]
+    values = output.aggregate("sum", normalize=False).sequence_attributions[0].target_attributions
+    fed = [token.id for token in output.sequence_attributions[0].target]
     first = len(task.ids) - task.response
     _same(fed, task.ids)
     return Answer(values[:first].float(), "probability", "naive")
 
 
 def captum_answer(task: Task, attribution: Any, tokenizer: Any) -> Answer:
-    """Captum's gradient x activation of the embedding layer, of log p(y_m), the only target it has."""
+    """Return Captum's gradient x activation of log p(y_m), its only target, at the embedding layer.
+
+    Raises:
+        ValueError: Captum, which takes text, encodes it to other token ids than those of the task.
+    """
     from captum.attr import TextTokenInput
 
     first = len(task.ids) - task.response
     text = TextTokenInput(task.prompt, tokenizer)
     _same(text.inp_tensor[0].tolist(), task.ids[:first])
-    found = attribution.attribute(text, torch.tensor(task.ids[first:]))
-    return Answer(found.token_attr.T, "log_probability", "naive")
+    output = attribution.attribute(text, torch.tensor(task.ids[first:]))
+    return Answer(output.token_attr.T, "log_probability", "naive")
 
 
 def _same(fed: list[int], wanted: list[int]) -> None:
+    """Raise ``ValueError`` if the token ids that a peer read are not those of the task."""
     if fed != wanted:
         raise ValueError(f"the text became other ids: {fed}, not {wanted}")
 
 
 def make(options: argparse.Namespace) -> tuple[Contender, str]:
+    """Load the peer named by ``options.contender``; return it and its name with version."""
     model = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, local_files_only=True)
-    model.eval()  # as they take it: neither tool freezes parameters
+    model.eval()  # parameters keep `requires_grad`, as neither tool freezes them
     tokenizer = AutoTokenizer.from_pretrained(options.model, local_files_only=True)
     title = f"{options.contender.capitalize()} {version(options.contender)}"
     if options.contender == "inseq":

@@ -1,8 +1,8 @@
-"""The whole pipeline on prompts of the paper, and where its time goes: ``python benchmarks/pipeline.py``.
+"""Times the stages of the whole pipeline on prompts of the paper: ``python benchmarks/pipeline.py``.
 
-Both roles of the bundled pair. A setting is a string of overrides of ``python analyze.py``; each starts from an
-empty ledger, in the order given, ``--rounds`` times. The default compares the pipeline as it is with prompts taken
-one by one and a backward pass per response token.
+Both roles of the bundled pair are run. A setting is a string of overrides of ``python analyze.py``; the settings
+run in the order given, ``--rounds`` times, each from an empty ledger. By default, the normal pipeline is compared
+with one that takes prompts one by one and makes one backward pass per response token.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
     "attribute": [(Engine, "explain")],
     "report": [(shiftlens.report, "write_tables"), (shiftlens.report, "write_report")],
 }
-"""Functions that are timed as a stage; none calls another. What is left is ledger, scores and tests."""
+"""Functions that are timed as a stage; none calls another. The rest of the time is ledger, scores and tests."""
 REST = "ledger, scores, tests"
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     data = ["logger=none", "data=parquet", f"data.path={options.path}", f"data.max_new_tokens={options.tokens}"]
-    once([*data, "data.limit=1"])  # hashes, calibration and the page cache are there from now on
+    once([*data, "data.limit=1"])  # fills the caches: hashes of weights, calibration, pages of files
     times: list[list[dict[str, float]]] = [[] for _ in options.settings]
     for _ in range(options.rounds):
         for setting, runs in zip(options.settings, times, strict=True):
@@ -74,14 +74,14 @@ def main() -> None:
 
 
 def once(overrides: Sequence[str]) -> dict[str, float]:
-    """Run the pipeline from an empty ledger; seconds per stage."""
+    """Run the pipeline once from an empty ledger and return the seconds per stage."""
     with initialize_config_module("shiftlens.conf", version_base="1.3"):
         config = resolved(compose("analyze", overrides=list(overrides)))
     seconds = dict.fromkeys([*STAGES, REST], 0.0)
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        for stage, places in STAGES.items():
-            for place, name in places:
-                stack.enter_context(timed(place, name, stage, seconds))
+        for stage, functions in STAGES.items():
+            for owner, name in functions:
+                stack.enter_context(timed(owner, name, stage, seconds))
         start = time.perf_counter()
         pair = pair_from_config(config["model"], config["paths"]["cache"])
         prompts, settings = read_prompts(config["data"]), options_from_config(config)
@@ -98,9 +98,9 @@ def once(overrides: Sequence[str]) -> dict[str, float]:
 
 
 @contextmanager
-def timed(place: Any, name: str, stage: str, seconds: dict[str, float]) -> Iterator[None]:
-    """Add the time of every call of a function to a stage."""
-    inner = getattr(place, name)
+def timed(owner: Any, name: str, stage: str, seconds: dict[str, float]) -> Iterator[None]:
+    """Add the time of every call of the function ``owner.name`` to ``seconds[stage]``, within a ``with`` block."""
+    inner = getattr(owner, name)
 
     def outer(*args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
@@ -109,12 +109,12 @@ def timed(place: Any, name: str, stage: str, seconds: dict[str, float]) -> Itera
         finally:
             seconds[stage] += time.perf_counter() - start
 
-    with patch.object(place, name, outer):
+    with patch.object(owner, name, outer):
         yield
 
 
 def show(settings: Sequence[str], times: Sequence[Sequence[dict[str, float]]], samples: int, threads: int) -> None:
-    """Samples a minute and the share of each stage, medians over rounds."""
+    """Print samples per minute and the share of each stage, as medians over rounds."""
     table = Table(
         "setting", "seconds", "samples/min", *STAGES, REST, title=f"{samples} samples, {threads} threads"
     )

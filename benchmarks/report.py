@@ -1,4 +1,4 @@
-"""The benchmark's tables, and what is to be known about the machine."""
+"""Prints the tables of the attribution benchmark and describes the machine."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 
 def machine(threads: int) -> dict[str, str | int]:
-    """What a time depends on beside the code."""
+    """Return what timings depend on besides the code: processor, cores, threads and library versions."""
     return {
         "processor": _processor(),
         "cores": os.cpu_count() or 0,
@@ -32,7 +32,14 @@ def _processor() -> str:
 
 
 def print_shape(shape: str, results: Sequence[Result], peak: float, threads: int) -> None:
-    """One table: numbers first, then times, then memory."""
+    """Print the table of one shape: errors first, then times, then memory.
+
+    Args:
+        shape: Numbers of prompt and response tokens, as ``N/M``.
+        results: Results of all contenders; times are compared with the first.
+        peak: Floating-point operations per second of a large matrix product.
+        threads: Number of threads of each contender.
+    """
     table = Table(
         *(
             "contender",

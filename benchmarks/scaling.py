@@ -1,8 +1,8 @@
-"""Time of each mode against N and M, and the largest memory: ``python benchmarks/scaling.py``.
+"""Measures the time of each mode against N and M, and the peak memory: ``python benchmarks/scaling.py``.
 
-Writes docs/performance-scaling.svg. The engines should cost what their token rows cost, N (N/2 + M) forward,
-M (N + M/2) reverse and N M mixed; a straight line through each says how well that holds. Exit code 1 if a text
-of 256/128 tokens takes more memory than it may.
+Writes docs/performance-scaling.svg. The time of an engine should be proportional to its token rows: N (N/2 + M) in
+forward mode, M (N + M/2) in reverse mode, N M in mixed mode. A straight line fitted to each mode shows how well
+this holds. The exit code is 1 if a text of 256/128 tokens needs more than 2.5 GB of memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LONG, MOST_BYTES = "256/128", 2.5e9
 
 @dataclass(frozen=True)
 class Point:
-    """One shape in one mode; times in seconds."""
+    """Median time, in seconds, of one mode at one shape."""
 
     mode: str
     prompt: int
@@ -47,7 +47,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """``seconds = row * rows + fixed``, least squares of relative errors; ``off`` is the median of those."""
+    """Fitted line ``seconds = row * rows + fixed``, by least squares of relative errors.
+
+    Args:
+        row: Seconds per token row.
+        fixed: Seconds that do not depend on the number of rows.
+        off: Median relative error of the fit.
+    """
 
     row: float
     fixed: float
@@ -72,9 +78,9 @@ def main() -> None:
     print(options.out)
     memory = None if options.no_memory else peak(options)
     if options.json:
-        found = {"machine": machine(options.threads), "points": [asdict(point) for point in points]}
-        found |= {"lines": {mode: asdict(line) for mode, line in lines.items()}, "peak_bytes": memory}
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        record = {"machine": machine(options.threads), "points": [asdict(point) for point in points]}
+        record |= {"lines": {mode: asdict(line) for mode, line in lines.items()}, "peak_bytes": memory}
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
     if memory is not None:
         print(f"{LONG}: {memory / 1e9:.2f} GB at most")
         if memory > MOST_BYTES:
@@ -82,7 +88,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace) -> list[Point]:
-    """Median times of all modes over the grid, in turn."""
+    """Return the median time of each mode at each shape; all modes run in turn."""
     setup, texts = real(options)
     times: dict[tuple[str, str], list[float]] = {(shape, mode): [] for shape in options.shapes for mode in MODES}
     with ExitStack() as stack:
@@ -102,7 +108,7 @@ def measure(options: argparse.Namespace) -> list[Point]:
 
 
 def peak(options: argparse.Namespace) -> int:
-    """Most resident bytes of a fresh process that explains one long text, in whatever mode ``auto`` takes."""
+    """Return the peak resident memory, in bytes, of a new process that explains one long text with ``auto``."""
     setup, texts = real(options)
     with Worker("auto", setup) as worker:
         worker.ready()
@@ -111,7 +117,7 @@ def peak(options: argparse.Namespace) -> int:
 
 
 def fit(points: Sequence[Point]) -> Line:
-    """A straight line through times against rows, each point weighted by its own time.
+    """Fit a straight line to times against rows by least squares of relative errors.
 
     Example:
         >>> line = fit([Point("forward", 1, 1, rows, 2 * rows + 5) for rows in (1, 10, 100)])
@@ -130,19 +136,19 @@ def _arrays(points: Sequence[Point]) -> tuple[Float[np.ndarray, " point"], Float
 
 
 def draw(points: Sequence[Point], lines: dict[str, Line], out: Path) -> None:
-    """Time against rows, both axes logarithmic, one panel per mode; colour is N, the label M."""
-    mpl.rcParams["svg.hashsalt"] = "shiftlens"  # the same file for the same numbers
+    """Plot time against rows on logarithmic axes, one panel per mode; colours show N, labels show M."""
+    mpl.rcParams["svg.hashsalt"] = "shiftlens"  # makes the file the same for the same numbers
     figure, panels = plt.subplots(1, len(lines), figsize=(12, 3.8), sharex=True, sharey=True, layout="constrained")
     prompts = sorted({point.prompt for point in points})
     for panel, (mode, line) in zip(panels, lines.items(), strict=True):
-        mine = [point for point in points if point.mode == mode]
-        rows, _ = _arrays(mine)
+        mode_points = [point for point in points if point.mode == mode]
+        rows, _ = _arrays(mode_points)
         grid = np.geomspace(rows.min(), rows.max(), 100)
         panel.plot(grid, line.row * grid + line.fixed, color="0.6", linewidth=1, zorder=1)
         for color, prompt in enumerate(prompts):
-            some = [point for point in mine if point.prompt == prompt]
+            some = [point for point in mode_points if point.prompt == prompt]
             panel.scatter(*_arrays(some), color=f"C{color}", label=f"N = {prompt}", zorder=2)
-        for point in mine:
+        for point in mode_points:
             where = (point.rows, point.seconds)
             panel.annotate(f"M={point.response}", where, xytext=(5, -9), textcoords="offset points", fontsize=7)
         panel.set(xscale="log", yscale="log", xlabel=f"token rows, {ROWS[mode][0]}")

@@ -1,6 +1,6 @@
-"""The worker's side of the benchmark: one contender, one process, JSON lines in and out.
+"""Runs one contender in a worker process that reads tasks and writes answers as JSON lines.
 
-Imports nothing that only one of the environments has.
+Imports only what both environments, ShiftLens' and the peers', contain.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import torch
 
 @dataclass(frozen=True)
 class Task:
-    """One text to explain: N prompt tokens from position 0 on, then M response tokens.
+    """One text to explain: N prompt tokens from position 0, then M response tokens.
 
     Args:
-        ids: [N + M] token ids.
-        response: M.
-        prompt: the first N ids as text, or empty where the ids have none.
-        completion: the others as text, likewise.
-        columns: for ``exact``: explain only these response tokens, by the plain loop.
+        ids: [N + M] Token ids.
+        response: M, the number of response tokens.
+        prompt: Text of the first N ids; empty if the ids are random.
+        completion: Text of the last M ids; empty if the ids are random.
+        columns: For ``exact`` only: numbers of the response tokens to explain by the plain loop.
     """
 
     ids: list[int]
@@ -39,13 +39,13 @@ class Task:
 
 
 class Answer(NamedTuple):
-    """What a contender found.
+    """Attribution that a contender computed.
 
     Args:
         values: [N, columns] ``<d f(y_m) / d E[x_n], E[x_n]>``.
         target: f, ``probability`` or ``log_probability``.
-        mode: the way it took, a key of :data:`flops.WAYS`.
-        log_probability: [columns] log p(y_m), where the contender tells it.
+        mode: Way in which the values were computed, one of :data:`flops.WAYS`.
+        log_probability: [columns] log p(y_m); ``None`` if the contender does not give it.
     """
 
     values: torch.Tensor
@@ -58,10 +58,11 @@ Contender = Callable[[Task], Answer]
 
 
 def serve(make: Callable[[argparse.Namespace], tuple[Contender, str]]) -> None:
-    """Make the contender that the command line names, then answer tasks until standard input ends.
+    """Load the contender that the command line names, then answer tasks until standard input ends.
 
     Args:
-        make: gives the contender and its name with version; loading happens here and is not timed.
+        make: Function from the options to the contender and its name with version. It loads the model; its time is
+            not measured.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("contender")
@@ -69,7 +70,7 @@ def serve(make: Callable[[argparse.Namespace], tuple[Contender, str]]) -> None:
     parser.add_argument("--cache", required=True)
     parser.add_argument("--threads", type=int, required=True)
     options = parser.parse_args()
-    # Libraries print; their lines must not mix with ours.
+    # Answers use a copy of standard output; what libraries print goes to standard error, so the two do not mix.
     channel = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     torch.set_num_threads(options.threads)
@@ -87,21 +88,24 @@ def serve(make: Callable[[argparse.Namespace], tuple[Contender, str]]) -> None:
             start = time.perf_counter()
             answer = contender(Task(**request))
             seconds = time.perf_counter() - start
-        except Exception as error:  # told to the other side, which stops
+        except Exception as error:  # reported to the benchmark, which exits with the message
             say(error=f"{type(error).__name__}: {error}")
             continue
         arrays = {"values": answer.values.detach().numpy()}
         if answer.log_probability is not None:
             arrays["log_probability"] = answer.log_probability.detach().numpy()
         np.savez(out, **arrays)
-        if not loaded:  # weights are read from disk when they are first used
+        if not loaded:  # after the first task only: weights are read from disk when they are first used
             loaded = _memory("VmRSS")
             _forget_peak()
         say(seconds=seconds, target=answer.target, mode=answer.mode, peak=_memory("VmHWM"), loaded=loaded)
 
 
 def _memory(field: str) -> int:
-    """Bytes of resident memory: VmRSS now, VmHWM at most. Not ru_maxrss, which starts at the parent's."""
+    """Return the resident memory of this process in bytes: ``VmRSS`` is the current, ``VmHWM`` the peak value.
+
+    ``ru_maxrss`` cannot be used, as it starts at the value of the parent process.
+    """
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
@@ -109,4 +113,5 @@ def _memory(field: str) -> int:
 
 
 def _forget_peak() -> None:
+    """Reset the peak resident memory (``VmHWM``) to the current value."""
     Path("/proc/self/clear_refs").write_text("5")

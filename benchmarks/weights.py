@@ -1,13 +1,13 @@
-"""Time the weight views against plain and library ways to the same numbers.
+"""Times the weight views against plain and library implementations of the same numbers.
 
 ``python benchmarks/weights.py [--quick]``
 
-Every contender runs once per round, in turn, in one process; every other round goes the other way round. Times
-are medians over rounds, and so are ratios, each of two times of one round: a machine that is busy for a while is
-busy for both. Before each there is a pause, which is not timed: numpy, scipy and torch have threads of their own,
-which stay awake on their cores for a while after their work and would slow whoever comes next. Results are
-compared before times: where they disagree, no ratio is printed and the exit code is 1. It is 1 too where a view
-needs more than 2 GB above a model of LLaMA-7B's shapes.
+Every contender runs once per round, in turn, in one process; every other round runs in reverse order. Times are
+medians over rounds. Ratios are medians of the ratios within each round, so that a busy machine slows both sides of
+a ratio. A pause, not timed, precedes each contender: the threads of numpy, scipy and torch keep spinning for a
+while after their work and would slow the next contender. Results are compared before times: if they disagree, no
+ratio is printed and the exit code is 1. The exit code is also 1 if a view needs more than 2 GB in addition to a
+model of LLaMA-7B's shapes.
 """
 
 from __future__ import annotations
@@ -34,32 +34,37 @@ from shiftlens.weights.head_pairs import Lexicon
 from shiftlens.weights.pca import covariance
 
 SEPARATED = 5e-4
-"""Gap to both neighbours, over the largest variance, from which a direction is well determined in float32."""
+"""Gap to both neighbours, over the largest variance, above which float32 determines a direction well."""
 
 
 SMALL = [(512, 128, 100), (1536, 576, 300), (2048, 512, 300), (3072, 768, 300), (4608, 1152, 300)]
-"""Rows, width and components of layers that may not take longer than scikit-learn's; the second is SmolLM2's."""
+"""Rows, width and components of layers on which scikit-learn must not be faster; the second is SmolLM2's."""
 SMALL_ROUNDS = 15
 PAUSE = 0.1
-"""Seconds before each contender, for the threads of the one before it to fall asleep."""
+"""Pause in seconds before each contender, so that the threads of the previous contender go to sleep."""
 MOST_MEMORY = 2e9
-"""Bytes that a view of the weights may need above the model."""
+"""Largest memory of a weight view in addition to the model, in bytes."""
 
 
 @dataclass(frozen=True)
 class Timing:
+    """Times of all contenders in seconds, one per round, and their last results."""
+
     times: Mapping[str, Sequence[float]]
     results: Mapping[str, Any]
 
     @property
     def seconds(self) -> dict[str, float]:
+        """Median time of each contender."""
         return {name: float(np.median(times)) for name, times in self.times.items()}
 
     def ratio(self, name: str, to: str) -> float:
+        """Return the median over rounds of the time of ``name`` divided by that of ``to``."""
         return float(np.median(np.divide(self.times[name], self.times[to])))
 
 
 def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> Timing:
+    """Run all contenders once per round, every other round in reverse order."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     results = {}
     for number in range(rounds):
@@ -73,17 +78,18 @@ def in_turn(contenders: Mapping[str, Callable[[], Any]], rounds: int) -> Timing:
 
 
 def random_matrix(rows: int, width: int) -> torch.Tensor:
+    """Return a [rows, width] matrix of standard normal numbers, the same at each call."""
     return torch.randn(rows, width, generator=torch.Generator().manual_seed(0))
 
 
 def planted_matrix(rows: int, width: int) -> torch.Tensor:
-    """Standard deviations that fall like a power of the rank, along random directions."""
+    """Return a random matrix; the standard deviation along the k-th of its random axes is ``k ** -0.5``."""
     axes = torch.linalg.qr(random_matrix(width, width))[0]
     return (random_matrix(rows, width) * torch.arange(1.0, width + 1) ** -0.5) @ axes.T
 
 
 def disagreement(ours: Any, library: PCA) -> str:
-    """What is wrong with our components, or nothing."""
+    """Compare our components with the library's; the verdict starts with ``equal`` or ``not equal``."""
     values = library.explained_variance_
     error = np.abs(ours.variance.numpy() - values).max() / values[0]
     gaps = -np.diff(values) / values[0]
@@ -95,6 +101,10 @@ def disagreement(ours: Any, library: PCA) -> str:
 
 
 def components(table: Table, name: str, rows: torch.Tensor, k: int, rounds: int, further: bool) -> bool:
+    """Time the top ``k`` components of a matrix, add rows to the table, and return whether the results agree.
+
+    With ``further``, the parts of the computation and a full SVD are timed too.
+    """
     values = rows.numpy()
     contenders: dict[str, Callable[[], Any]] = {
         "ours": lambda: principal_components(rows, k),
@@ -113,6 +123,7 @@ def components(table: Table, name: str, rows: torch.Tensor, k: int, rounds: int,
 
 
 def add(table: Table, what: str, timing: Timing, ours: str, verdict: str) -> None:
+    """Add one table row per contender; ratios are left out unless the verdict is ``equal``."""
     for name, seconds in timing.seconds.items():
         ratio = f"{timing.ratio(name, ours):.2f}" if verdict.startswith("equal") else ""
         table.add_row(what, name, f"{seconds:.4f}", ratio, verdict if name == ours else "")
@@ -123,7 +134,16 @@ def add(table: Table, what: str, timing: Timing, ours: str, verdict: str) -> Non
 def plain_pairs(
     a: np.ndarray, b: np.ndarray, words: list[str], V: np.ndarray, threshold: np.ndarray, top: int
 ) -> set[tuple[str, ...]]:
-    """Word pairs of a head as the method states them: activations [head, words] in, pairs out."""
+    """Return the word pairs of a head by the plain definition of the method.
+
+    Args:
+        a: [head, words] Query activations.
+        b: [head, words] Key activations.
+        words: Words of the vocabulary.
+        V: [words, dim] Unit word vectors.
+        threshold: [words] Cosine above which a word counts as related to another.
+        top: Number of words per side and dimension.
+    """
     dimensions: Counter[tuple[str, ...]] = Counter()
     for ai, bi in zip(a, b, strict=True):
         query, key = np.argsort(-np.abs(ai))[:top], np.argsort(-np.abs(bi))[:top]
@@ -131,13 +151,17 @@ def plain_pairs(
         good = (np.sign(ai[query])[:, None] * np.sign(bi[key]) > 0) & (cosine > threshold[query][:, None])
         good &= cosine > threshold[key]
         both = np.argwhere(good)
-        found = {tuple(sorted((words[query[q]].lower(), words[key[k]].lower()))) for q, k in both}
-        dimensions.update(pair for pair in found if len(set(pair)) == 2)
+        pairs_here = {tuple(sorted((words[query[q]].lower(), words[key[k]].lower()))) for q, k in both}
+        dimensions.update(pair for pair in pairs_here if len(set(pair)) == 2)
     return {pair for pair, count in dimensions.items() if count >= 2}
 
 
 def pairs(table: Table, heads: int, words: int, width: int, head: int, top: int, rounds: int) -> bool:
-    """Embeddings and word vectors share topics, so that dimensions agree on pairs as in a trained head."""
+    """Time the word pairs of a layer and return whether they equal those of the plain definition.
+
+    Embeddings and word vectors are built from the same topics, so that several dimensions of a head give the same
+    pairs, as in a trained head.
+    """
     rng, topics = np.random.default_rng(0), 40
     topic = rng.standard_normal((words, topics)).astype(np.float32)
     E = topic @ rng.standard_normal((topics, width)).astype(np.float32)
@@ -173,24 +197,26 @@ def pairs(table: Table, heads: int, words: int, width: int, head: int, top: int,
 
 
 def as_words(knowledge: list[np.ndarray], lexical: Lexicon) -> list[set]:
+    """Return the word pairs of each head as sets of sorted words, from pairs of word indices."""
     return [{tuple(sorted((lexical.forms[i], lexical.forms[j]))) for i, j in pairs} for pairs in knowledge]
 
 
 def memory(shape: str, threads: int) -> bool:
-    """Peaks above the model, each view in a fresh process; whether all are within what they may need."""
+    """Print the peak memory of each view in a new process; return whether all are within ``MOST_MEMORY``."""
     title = f"Memory of the weight views, model of {shape} shapes in bfloat16, MB"
     table = Table("view", "model", "above it, first layer", "next layer", "most allowed", "seconds", title=title)
     peaks = []
     for view in ("concepts", "word pairs"):
-        found = in_fresh_process(view, shape, threads)
-        peaks.append(max(found["first"], found["further"]))
-        sizes = [found["model"], found["first"], found["further"], MOST_MEMORY]
-        table.add_row(view, *(f"{size / 1e6:,.0f}" for size in sizes), f"{found['seconds']:.0f}")
+        usage = in_fresh_process(view, shape, threads)
+        peaks.append(max(usage["first"], usage["further"]))
+        sizes = [usage["model"], usage["first"], usage["further"], MOST_MEMORY]
+        table.add_row(view, *(f"{size / 1e6:,.0f}" for size in sizes), f"{usage['seconds']:.0f}")
     Console(width=150).print(table)
     return max(peaks) <= MOST_MEMORY
 
 
 def run(options: argparse.Namespace) -> int:
+    """Run the chosen benchmarks, print their tables, and return the exit code."""
     if options.only == "memory":
         return 0 if memory("quick" if options.quick else "7b", options.threads) else 1
     title = f"Weight views, threads: {options.threads}, medians of {options.rounds} rounds"

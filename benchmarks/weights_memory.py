@@ -1,9 +1,10 @@
-"""What the weight views need in memory above the model: one view, one process, one JSON line.
+"""Measures the memory that one weight view needs in addition to the model, and prints it as one JSON line.
 
-``python benchmarks/weights_memory.py VIEW SHAPE``; ``benchmarks/weights.py --only memory`` runs all.
+``python benchmarks/weights_memory.py VIEW SHAPE``; ``benchmarks/weights.py --only memory`` runs all views.
 
-The model has two layers in bfloat16, as one layer's weights must be gone before the next ones are widened. Its
-weights are random, so variance is nearly flat and the search for components holds the largest space it ever does.
+The model is in bfloat16 and has two layers, to show that one layer's float32 weights are freed before the next
+layer's weights are converted. The weights are random: their variance is nearly the same in all directions, so the
+search for components needs the largest subspace, the worst case for memory.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ LAYERS = 2
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a LLaMA-type model and of what its views are asked for; ``dim`` is that of the static word vectors."""
+    """Sizes of a LLaMA-type model and of its views; ``dim`` is the dimension of the static word vectors."""
 
     width: int
     d_ff: int
@@ -50,7 +51,7 @@ SHAPES: Mapping[str, Shape] = {
 
 
 def random_model(shape: Shape) -> tuple[LM, list[str]]:
-    """A random model in bfloat16, all of it resident, and words that are one token each."""
+    """Return a random model in bfloat16 that is wholly in memory, and words that are one token each."""
     config = LlamaConfig(
         vocab_size=shape.vocabulary,
         hidden_size=shape.width,
@@ -62,14 +63,15 @@ def random_model(shape: Shape) -> tuple[LM, list[str]]:
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model = model.to_empty(device="cpu").eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
-    # One block of numbers, at another place for each matrix: drawing them all would take longer than the views.
+    # All matrices reuse one block of random numbers, each from another offset: drawing new numbers for every
+    # matrix would take longer than the views.
     block = torch.randn(16_000_057, generator=generator).to(torch.bfloat16)
     for parameter in model.parameters():
         flat = parameter.view(-1)
         start = int(torch.randint(len(block), (), generator=generator))
         for at in range(0, len(flat), len(block)):
-            part = flat[at : at + len(block)]
-            part.copy_(block.roll(-start)[: len(part)])
+            piece = flat[at : at + len(block)]
+            piece.copy_(block.roll(-start)[: len(piece)])
     words = [f"word{index}" for index in range(shape.words)]
     core = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=words[0]))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -78,7 +80,7 @@ def random_model(shape: Shape) -> tuple[LM, list[str]]:
 
 
 def views(shape: Shape, lm: LM, words: list[str]) -> dict[str, Callable[[], Iterator[Any]]]:
-    """Each view over all layers, with what it is given made beforehand."""
+    """Return, by name, functions that run each view over all layers; their inputs are made here, in advance."""
     rng = np.random.default_rng(0)
     topics = rng.standard_normal((40, shape.dim), dtype=np.float32)
     unit = topics[rng.integers(40, size=shape.words)] + rng.standard_normal((shape.words, shape.dim), np.float32)
@@ -92,10 +94,12 @@ def views(shape: Shape, lm: LM, words: list[str]) -> dict[str, Callable[[], Iter
 
 
 def measure(view: str, shape: Shape) -> dict[str, float]:
-    """Run one view; the memory of libraries, model and word vectors is there before it begins.
+    """Run one view and measure its memory above that of the libraries, the model and the word vectors.
 
-    ``first`` is the peak above that up to the first layer's result, in which the words get their embeddings;
-    ``further`` the peak while the next layer is done. All but seconds in bytes.
+    Returns:
+        ``model``: size of the weights. ``first``: peak memory up to the first layer's result, which includes the
+        embeddings of the words. ``further``: peak memory during the next layer. ``seconds``: time. Sizes are in
+        bytes.
     """
     lm, words = random_model(shape)
     run = views(shape, lm, words)[view]
@@ -113,7 +117,7 @@ def measure(view: str, shape: Shape) -> dict[str, float]:
 
 
 def in_fresh_process(view: str, shape: str, threads: int) -> dict[str, float]:
-    """The same in a process of its own, whose peak nothing else has raised."""
+    """Return the result of :func:`measure` from a new process, whose peak memory nothing else has raised."""
     command = [sys.executable, __file__, view, shape, "--threads", str(threads)]
     line = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()[-1]
     return dict(json.loads(line))

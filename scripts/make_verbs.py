@@ -1,6 +1,6 @@
-"""Make ``assets/words/general_verbs.txt``: frequent English verbs that are not instruction verbs.
+"""Writes ``assets/words/general_verbs.txt``, the frequent English verbs that are not instruction verbs.
 
-Run as ``python scripts/make_verbs.py``; the same packages give the same file, byte for byte.
+Usage: ``python scripts/make_verbs.py``. The same package versions give the same file, byte for byte.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEADER = """\
 
 
 def main() -> None:
-    """Write the file."""
+    """Parse the command line and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=200, help="number of verbs (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=ASSETS / "general_verbs.txt", help="default: %(default)s")

@@ -1,4 +1,7 @@
-"""Print the README's table of T1 and T2 on the published scores: ``python scripts/published_table.py FOLDER``."""
+"""Prints the table of T1 and T2 on the published scores, as in the README.
+
+Usage: ``python scripts/published_table.py FOLDER``.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +14,16 @@ from shiftlens.scores.settings import Settings
 
 
 def main() -> None:
-    """Read the folder, examine, print."""
+    """Parse the command line, run both tests, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", help="with llama_7b.parquet and vicuna_7b.parquet")
     parser.add_argument("--permutations", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
-    records = read_published(asked.folder)
-    # The paper's own search: its one L, every b, p from 2 to 6.
-    found = examine(records, Settings(LEVELS, 7, 4), all_settings([LEVELS]), asked.permutations, asked.seed)
-    print(published_table(found.findings))
+    options = parser.parse_args()
+    records = read_published(options.folder)
+    # The settings that the paper searched: its only L, every b, and p from 2 to 6.
+    evidence = examine(records, Settings(LEVELS, 7, 4), all_settings([LEVELS]), options.permutations, options.seed)
+    print(published_table(evidence.findings))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From documents to blocks of equal length, the examples of pre-training."""
+"""Cuts documents into blocks of equal length, the examples of pre-training."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from shiftlens.tuning.examples import Example
 
 
 def split(documents: Sequence[str], held_out: float, seed: int) -> tuple[list[str], list[str]]:
-    """Shuffle documents and set a share of them apart; whole documents, so that none lies on both sides.
+    """Shuffle documents and hold out a share of them; no document is divided.
 
     Args:
-        documents: at least two.
-        held_out: share of the characters to set apart, more than 0 and less than 1.
-        seed: of the order.
+        documents: Documents, at least two.
+        held_out: Share of the characters to hold out, more than 0 and less than 1.
+        seed: Random seed for the order of the documents.
 
     Returns:
-        Documents to learn from, and held-out ones; at least one each.
+        Documents to train on, and held-out documents; at least one of each.
+
+    Raises:
+        ConfigError: There are fewer than two documents.
 
     Example:
-        >>> [len(part) for part in split(["text"] * 10, held_out=0.2, seed=0)]
+        >>> [len(documents) for documents in split(["text"] * 10, held_out=0.2, seed=0)]
         [8, 2]
     """
     if len(documents) < 2:
@@ -42,22 +45,25 @@ def split(documents: Sequence[str], held_out: float, seed: int) -> tuple[list[st
 def blocks(
     documents: Sequence[str], tokenizer: PreTrainedTokenizerBase, length: int, repeats: float = 0.0, seed: int = 0
 ) -> list[Example]:
-    """Documents as one stream of tokens, cut into blocks; every token but a block's first carries loss.
+    """Join documents into one stream of tokens and cut the stream into blocks.
+
+    Every token of a block except the first carries loss. In the stream, a begin token precedes each document and
+    an end token follows it.
 
     Args:
-        documents: the text; each begins with the tokenizer's begin token and ends with its end token.
-        tokenizer: the tokenizer.
-        length: tokens of a block; the rest of the stream that fills none is dropped.
-        repeats: share of the blocks that say every passage twice, and so only half of their text: a push towards
-            copying, which most instructions ask for.
-        seed: of which blocks these are, and of the lengths of passages.
+        documents: Documents to encode.
+        tokenizer: Tokenizer with a begin token and an end token.
+        length: Number of tokens of a block; tokens at the end of the stream that do not fill a block are dropped.
+        repeats: Share of the blocks that contain every passage twice, and so only the first half of their text.
+            Repetition favours copying, which most instructions ask for.
+        seed: Random seed for the choice of these blocks and for the lengths of passages.
 
     Returns:
         Blocks in the order of the text.
     """
     stream: list[int] = []
     for document in documents:
-        # Not verbose: a document longer than the model's context is cut below, and needs no warning.
+        # Not verbose: a document longer than the model's context is cut below, so no warning is needed.
         ids = tokenizer(document, add_special_tokens=False, verbose=False)["input_ids"]
         stream += [tokenizer.bos_token_id, *ids, tokenizer.eos_token_id]
     whole = [tuple(stream[start : start + length]) for start in range(0, len(stream) - length + 1, length)]
@@ -66,11 +72,11 @@ def blocks(
 
 
 def _twice(ids: tuple[int, ...], draw: random.Random) -> tuple[int, ...]:
-    """A block that says every passage of the text, 4 to 24 tokens long, two times."""
-    said: list[int] = []
-    place = 0
-    while len(said) < len(ids):
+    """Return a block of the same length in which every passage, 4 to 24 tokens long, occurs twice in a row."""
+    repeated: list[int] = []
+    start = 0
+    while len(repeated) < len(ids):
         size = draw.randint(4, 24)
-        said += ids[place : place + size] * 2
-        place += size
-    return tuple(said[: len(ids)])
+        repeated += ids[start : start + size] * 2
+        start += size
+    return tuple(repeated[: len(ids)])

@@ -1,4 +1,4 @@
-"""A small LLaMA with random weights."""
+"""Makes a small LLaMA with random weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from shiftlens.scratch.scratch_options import ModelOptions
 
 
 def make_model(options: ModelOptions, tokenizer: PreTrainedTokenizerBase, seed: int) -> LlamaForCausalLM:
-    """A LLaMA with random weights in float32; input and output embeddings are one matrix.
+    """Make a LLaMA with random float32 weights and a shared input and output embedding.
 
     Args:
-        options: its size.
-        tokenizer: its tokenizer; decides the number of embeddings and the special ids.
-        seed: of the weights; other random numbers of the process are left as they are.
+        options: Size of the model.
+        tokenizer: Tokenizer of the model; determines the number of embeddings and the special ids.
+        seed: Random seed for the weights; the random state of the process is not changed.
+
+    Returns:
+        The model, on the CPU.
     """
     config = LlamaConfig(
         vocab_size=len(tokenizer),

@@ -1,4 +1,4 @@
-"""Curves of one stage of a run under names of their own."""
+"""Defines a logger that puts a prefix before the names of metrics, to separate the stages of a run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from lightning.pytorch.loggers import Logger
 
 
 class Prefixed(Logger):
-    """Hand numbers on to another logger, with a word in front of their names; it alone opens and closes that one.
+    """Passes metrics on to another logger, with a prefix before their names.
+
+    This class neither opens nor closes the other logger, so that later stages of the run can still use it.
 
     Args:
-        inner: the logger.
-        prefix: the word.
+        inner: Logger that receives the metrics.
+        prefix: Text before each name, such as ``pretrain/``.
     """
 
     def __init__(self, inner: Logger, prefix: str) -> None:
@@ -23,21 +25,21 @@ class Prefixed(Logger):
 
     @property
     def name(self) -> str | None:
-        """Name of the other logger."""
+        """Name of the inner logger."""
         return self.inner.name
 
     @property
     def version(self) -> int | str | None:
-        """Version of the other logger."""
+        """Version of the inner logger."""
         return self.inner.version
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Hand numbers on."""
+        """Log metrics under prefixed names."""
         self.inner.log_metrics({self.prefix + key: value for key, value in metrics.items()}, step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The other logger has them already."""
+        """Do nothing: the inner logger already has the hyperparameters of the run."""
 
     def save(self) -> None:
-        """Write out what is buffered."""
+        """Make the inner logger write buffered metrics."""
         self.inner.save()

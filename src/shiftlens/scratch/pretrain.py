@@ -1,4 +1,4 @@
-"""From text to a base model in a folder: tokenizer, random weights, training."""
+"""Pre-trains a small base model: reads text, makes a tokenizer and random weights, trains, and saves the model."""
 
 from __future__ import annotations
 
@@ -39,31 +39,32 @@ def pretrain(
     console: Console,
     seed: int,
 ) -> Path:
-    """Pre-train a small LLaMA on text, or find that this was done.
+    """Pre-train a small LLaMA on text and save it; do nothing if the folder already holds the model.
 
     Args:
-        settings: the configuration group ``pretrain``.
-        folder: of the run; the model goes to ``folder/base``, checkpoints to ``folder/pretrain``.
-        trainer: arguments of the Lightning ``Trainer``.
-        loggers: where the curves go, under ``pretrain/``.
-        console: where progress is told.
-        seed: of the weights, the order of the text and what repeats in it.
+        settings: The configuration group ``pretrain`` as plain values.
+        folder: Run folder; the model is saved in ``folder/base``, checkpoints in ``folder/pretrain``.
+        trainer: Arguments of the Lightning ``Trainer``.
+        loggers: Loggers that receive the loss curves, under names that start with ``pretrain/``.
+        console: Console for progress messages.
+        seed: Random seed for the weights, the order of the documents and the choice of repeated blocks.
 
     Returns:
-        ``folder/base``: a Hugging Face folder with tokenizer, and ``record.json``.
+        ``folder/base``: a Hugging Face folder with model, tokenizer and ``record.json``.
 
     Raises:
-        ConfigError: lists every setting that cannot be used; or the folder has a model of other settings.
+        ConfigError: Lists every setting that cannot be used, or ``folder/base`` holds a model made with other
+            settings.
     """
     options = pretrain_options(settings, seed)
     base = folder / "base"
-    if (base / RECORD).exists():  # it is written last, so the folder is complete
+    if (base / RECORD).exists():  # the record is written last, so the folder is complete
         _check_same(base / RECORD, options)
         console.print(f"[bold]pre-training[/]: {base} is complete; nothing to do", soft_wrap=True)
         return base
     corpus = read_corpus(options.text)
-    told = ", ".join(f"{name} {chars // 1000:,} k" for name, chars in corpus.sources.items())
-    console.print(f"[bold]text[/]: {corpus.chars:,} characters ({told})", soft_wrap=True)
+    sources = ", ".join(f"{name} {chars // 1000:,} k" for name, chars in corpus.sources.items())
+    console.print(f"[bold]text[/]: {corpus.chars:,} characters ({sources})", soft_wrap=True)
     tokenizer = make_tokenizer(corpus.documents, options.model.vocabulary, options.model.context)
     made = prepare(corpus, tokenizer, options, seed)
     console.print(
@@ -86,18 +87,18 @@ def pretrain(
     if getattr(rank_zero_only, "rank", 0) == 0:
         save_tuned(made.lm.model, tokenizer, base, facts(options, corpus, record), "random weights", weights)
     if record.ranks > 1:
-        torch.distributed.barrier()  # the other ranks read what the first one writes
+        torch.distributed.barrier()  # the other ranks will read the folder that rank 0 writes
     return base
 
 
 @dataclass(frozen=True)
 class Made:
-    """All that training needs.
+    """Model and data for pre-training.
 
     Args:
-        lm: the model with random weights.
-        train: blocks to learn from.
-        held_out: blocks to measure on; none of them repeats itself.
+        lm: Model with random weights, and its tokenizer.
+        train: Blocks to train on.
+        held_out: Blocks on which the held-out loss is computed; none contains repeated passages.
     """
 
     lm: LM
@@ -106,17 +107,30 @@ class Made:
 
 
 def read_corpus(text: TextOptions) -> Corpus:
-    """The text that the settings name."""
+    """Read the text that the settings name: files, or documentation of installed packages.
+
+    Raises:
+        ConfigError: A file cannot be read, or a package is not installed.
+    """
     if text.files is not None:
         return from_files(text.files, text.max_chars)
     return installed(text.packages, text.max_chars)
 
 
 def prepare(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, options: PretrainOptions, seed: int) -> Made:
-    """Cut the text into blocks and draw the weights.
+    """Cut the text into blocks and make the model with random weights.
+
+    Args:
+        corpus: Text to train on.
+        tokenizer: Tokenizer made for the text.
+        options: Settings of pre-training.
+        seed: Random seed for the weights, the order of the documents and the choice of repeated blocks.
+
+    Returns:
+        The model, the blocks to train on and the held-out blocks.
 
     Raises:
-        ConfigError: the text is too short for one block on either side.
+        ConfigError: The text gives no block to train on, or no held-out block.
     """
     learn, apart = split(corpus.documents, options.held_out, seed)
     train = blocks(learn, tokenizer, options.block, options.repeats, seed)
@@ -134,7 +148,7 @@ def prepare(corpus: Corpus, tokenizer: PreTrainedTokenizerBase, options: Pretrai
 
 
 def facts(options: PretrainOptions, corpus: Corpus, record: TuneRecord) -> dict[str, Any]:
-    """What ``record.json`` says."""
+    """Return the content of ``record.json``: settings, text, result and software versions."""
     return provenance(
         what="pre-training of a LLaMA from random weights",
         seed=options.training.seed,
@@ -145,9 +159,10 @@ def facts(options: PretrainOptions, corpus: Corpus, record: TuneRecord) -> dict[
 
 
 def _check_same(path: Path, options: PretrainOptions) -> None:
-    found = json.loads(path.read_text())["settings"]
+    """Raise ``ConfigError`` if the settings in a record differ from ``options``."""
+    recorded = json.loads(path.read_text())["settings"]
     wanted = json.loads(json.dumps(options.to_dict()))
-    differ = sorted(key for key in wanted.keys() | found.keys() if found.get(key) != wanted.get(key))
+    differ = sorted(key for key in wanted.keys() | recorded.keys() if recorded.get(key) != wanted.get(key))
     if differ:
         keys = ", ".join(f"pretrain.{key}" for key in differ)
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The prose in a docstring or a reStructuredText file: whole sentences, without code, tables and markup."""
+"""Extracts prose from docstrings and reStructuredText: whole sentences, without code, tables and markup."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 
 LEAST_WORDS = 6
-"""A paragraph of fewer words is a label, not prose."""
+"""Smallest number of words of a paragraph; a shorter one is usually a label."""
 PLAIN_SHARE = 0.8
-"""Share of a paragraph's words that must be plain words; formulas and signatures have fewer."""
+"""Smallest share of plain words in a paragraph; formulas and signatures have fewer."""
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -23,14 +23,14 @@ _FIELD = re.compile(r"[\w*,.` ]+ ?: ?\S.*|[\w*]+ ?:?")  # `name : type` above an
 
 
 def docstrings(source: bytes) -> list[str]:
-    r"""The docstrings of a Python file, read without running it.
+    r"""Return the docstrings of a Python file without running the file.
 
     Args:
-        source: the file's bytes.
+        source: Content of the file.
 
     Returns:
-        Docstrings of the module, its classes and functions, in the order of the file, indentation removed;
-        none if the file is not valid Python.
+        Docstrings of the module, its classes and functions, in the order of the file, with indentation removed;
+        an empty list if the file is not valid Python.
 
     Example:
         >>> docstrings(b'def f():\n    "Adds one."')
@@ -44,7 +44,10 @@ def docstrings(source: bytes) -> list[str]:
 
 
 def _documented(tree: ast.AST) -> Iterator[_Documented]:
-    """What may have a docstring, in the order of the file; expressions, most of a tree, are not entered."""
+    """Yield the nodes that may have a docstring, in the order of the file.
+
+    For speed, only bodies of statements are searched, not expressions, which make up most of a tree.
+    """
     if isinstance(tree, _Documented):
         yield tree
     for field in ("body", "orelse", "handlers", "finalbody"):
@@ -53,13 +56,13 @@ def _documented(tree: ast.AST) -> Iterator[_Documented]:
 
 
 def prose(text: str) -> list[str]:
-    """The paragraphs of a text that are whole English sentences.
+    """Return the paragraphs of a text that consist of whole English sentences.
 
     Args:
-        text: a docstring or reStructuredText.
+        text: Docstring or reStructuredText.
 
     Returns:
-        Paragraphs in their order, each on one line, markup removed.
+        Paragraphs in the order of the text, each on one line, with markup removed.
 
     Example:
         >>> prose('''Return the mean of the values.
@@ -77,8 +80,9 @@ def prose(text: str) -> list[str]:
 
 
 def _blocks(text: str) -> Iterator[list[str]]:
-    """Runs of lines without a blank line; directives, doctests and headings left out."""
-    skip_below: int | None = None  # the body of a directive or of a literal block is what is indented below it
+    """Yield the lines between two blank lines, without directives, literal blocks, doctests and headings."""
+    # Indentation of the last directive or literal block; deeper blocks below it are its body.
+    skip_below: int | None = None
     for raw in re.split(r"\n\s*\n", text.expandtabs()):
         lines = [line.rstrip() for line in raw.split("\n") if line.strip()]
         if not lines:
@@ -89,7 +93,7 @@ def _blocks(text: str) -> Iterator[list[str]]:
         skip_below = indent if lines[0].lstrip().startswith(".. ") or lines[-1].endswith("::") else None
         bare = [line.strip() for line in lines]
         if any(line.startswith((">>>", ".. ", "|", "+-", "@")) or _is_rule(line) for line in bare):
-            # A rule under a heading: what follows it in the same run is text again.
+            # A heading with its underline: the lines that follow in the same block are text.
             if len(bare) > 2 and _is_rule(bare[1]) and not any(_is_rule(line) for line in bare[2:]):
                 lines = lines[2:]
                 if any(line.strip().startswith((">>>", ".. ", "|", "+-", "@")) for line in lines):
@@ -100,27 +104,29 @@ def _blocks(text: str) -> Iterator[list[str]]:
 
 
 def _parts(lines: list[str]) -> Iterator[list[str]]:
-    """A run of lines as paragraphs: list items apart, a description apart from the parameter it belongs to."""
-    part: list[str] = []
+    """Split a block of lines into paragraphs: one per list item, and parameter descriptions without the names."""
+    paragraph: list[str] = []
     for number, line in enumerate(lines):
         last = number + 1 == len(lines)
         heads = not last and _indent(lines[number + 1]) > _indent(line) and bool(_FIELD.fullmatch(line.strip()))
-        outdents = bool(part) and _indent(line) < _indent(part[-1])
+        outdents = bool(paragraph) and _indent(line) < _indent(paragraph[-1])
         if heads or outdents or _ITEM.match(line):
-            yield part
-            part = []
+            yield paragraph
+            paragraph = []
         if not heads:
-            part.append(_ITEM.sub("", line, count=1))
-    yield part
+            paragraph.append(_ITEM.sub("", line, count=1))
+    yield paragraph
 
 
 def _flat(lines: list[str]) -> str:
+    """Join lines into one, with markup and footnote references removed."""
     text = " ".join(" ".join(lines).split())
     text = _NOTE.sub("", _ROLE.sub(r"\1", text))
     return _STRONG.sub(r"\1", _MARKUP.sub(r"\1", text))
 
 
 def _is_prose(text: str) -> bool:
+    """Return whether a paragraph begins and ends like a sentence and consists mostly of plain words."""
     words = text.split(" ")
     if len(words) < LEAST_WORDS or not text[0].isupper() or text[-1] not in ".!?" or "http" in text:
         return False
@@ -128,6 +134,7 @@ def _is_prose(text: str) -> bool:
 
 
 def _is_rule(line: str) -> bool:
+    """Return whether a line consists of rule characters only, such as the underline of a heading."""
     return len(line) > 2 and not set(line) - set("=-~^*#_ ")
 
 

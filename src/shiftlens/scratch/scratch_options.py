@@ -1,4 +1,4 @@
-"""Reads and checks the configuration group ``pretrain``: text, size and training of a new model."""
+"""Defines and checks the settings of pre-training from random weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LEAST_BLOCK = 16
 
 @dataclass(frozen=True)
 class TextOptions:
-    """Settings of the text to learn from; keys ``pretrain.text``.
+    """Settings of the text to train on: the keys of ``pretrain.text``.
 
     Args:
         packages: Installed packages whose documentation is read.
-        files: Text files to read in place of the documentation; ``None`` reads the packages.
-        max_chars: Largest number of characters; ``None`` is no limit.
+        files: Text files to read instead of the packages; ``None`` reads the packages.
+        max_chars: Number of characters after which reading stops; ``None`` reads everything.
     """
 
     packages: tuple[str, ...] = PACKAGES
@@ -32,16 +32,16 @@ class TextOptions:
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Size of the LLaMA that is made; keys ``pretrain.model``.
+    """Size of the LLaMA: the keys of ``pretrain.model``.
 
     Args:
         vocabulary: Largest number of tokens of the tokenizer.
         width: Width of the hidden states.
         layers: Number of layers.
-        heads: Number of attention heads of a layer; `width` is divided among them.
-        kv_heads: Number of key and value heads; groups of heads share one.
+        heads: Number of attention heads of a layer; ``width`` is divided equally among them.
+        kv_heads: Number of key and value heads of a layer; each is shared by ``heads / kv_heads`` attention heads.
         feed_forward: Width of the feed-forward layers.
-        context: Largest number of tokens that the model reads.
+        context: Largest number of tokens that the model can read.
     """
 
     vocabulary: int = 2048
@@ -60,14 +60,15 @@ _TRAINING = TuneOptions(
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """The configuration group ``pretrain``.
+    """Settings of pre-training: the configuration group ``pretrain``.
 
     Args:
-        text: Settings of the text.
+        text: Text to train on.
         model: Size of the model.
         block: Number of tokens of one training example.
-        repeats: Share of the blocks that say everything twice, see :func:`shiftlens.scratch.blocks.blocks`.
-        held_out: Share of the text set apart to measure the loss on.
+        repeats: Share of the blocks that contain every passage twice, see
+            :func:`shiftlens.scratch.blocks.blocks`.
+        held_out: Share of the characters on which the held-out loss is computed.
         training: Settings of the training.
     """
 
@@ -79,7 +80,7 @@ class PretrainOptions:
     training: TuneOptions = _TRAINING
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the settings as plain values."""
+        """Return the settings as a dictionary of plain values."""
         return asdict(self)
 
 

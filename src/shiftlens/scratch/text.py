@@ -1,7 +1,7 @@
-"""The text a model is pre-trained on: English prose that is on every machine that has ShiftLens.
+"""Collects English text for pre-training from installed Python packages or from files.
 
-Nothing is fetched and nothing is run: the documentation inside the installed Python packages that ShiftLens
-depends on is read as text. Its licences (BSD, PSF) allow that; none of it is part of ShiftLens.
+The documentation inside the packages that ShiftLens depends on is read as text: nothing is downloaded, and no code
+of the packages is run. Its licences (BSD, PSF) allow this use; none of the text is part of ShiftLens.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from shiftlens.errors import ConfigError
 from shiftlens.scratch.prose import docstrings, prose
 
 PACKAGES = ("pydoc_data", "numpy", "scipy", "sklearn", "pandas", "statsmodels", "networkx")
-"""Packages with much documentation that every installation has; ``pydoc_data`` is Python's own help."""
+"""Packages with much documentation that every installation has; ``pydoc_data`` is Python's help text."""
 _DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 _NO_DOCUMENTATION = {"tests", "test", "testing", "externals", "_vendor", "vendor"}
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Text to pre-train on.
+    """Text for pre-training.
 
     Args:
-        documents: one text per file read or topic, paragraphs separated by a line break.
-        sources: name of a source -> characters it gave.
-        sha256: hash over all documents in their order.
+        documents: One text per file, with paragraphs separated by a line break.
+        sources: Name of a source -> number of characters from it.
+        sha256: Hash of all documents in their order.
     """
 
     documents: tuple[str, ...]
@@ -40,19 +40,22 @@ class Corpus:
 
     @property
     def chars(self) -> int:
-        """Characters in all documents."""
+        """Number of characters in all documents."""
         return sum(map(len, self.documents))
 
 
 def corpus_of(documents: Iterable[tuple[str, Sequence[str]]], max_chars: int | None = None) -> Corpus:
-    r"""Documents without repeated paragraphs, up to a size.
+    r"""Collect documents without repeated paragraphs, up to a size.
 
-    Documentation repeats itself (the same parameter in a hundred functions); a text with a hundred copies
-    would be learnt by heart rather than read.
+    Only the first copy of a paragraph is kept, upper and lower case counting as equal: documentation describes the
+    same parameter in a hundred functions, and a model would memorise a hundred copies.
 
     Args:
-        documents: source name and paragraphs of each document.
-        max_chars: where to stop, in characters; ``None``: never.
+        documents: Source name and paragraphs of each document.
+        max_chars: Number of characters after which no further document is added; ``None`` adds all.
+
+    Returns:
+        The text; documents that contain only repeated paragraphs are left out.
 
     Example:
         >>> corpus = corpus_of([("a", ["One.", "Two."]), ("b", ["two."])])
@@ -81,16 +84,19 @@ def corpus_of(documents: Iterable[tuple[str, Sequence[str]]], max_chars: int | N
 
 
 def installed(packages: Sequence[str] = PACKAGES, max_chars: int | None = None) -> Corpus:
-    """The prose in the documentation of installed packages: docstrings, ``.rst`` files, Python's help topics.
+    """Read the documentation of installed packages: docstrings, ``.rst`` files and Python's help topics.
 
     The same packages in the same versions give the same text, in the same order.
 
     Args:
-        packages: names as imported.
-        max_chars: where to stop, in characters; ``None``: never.
+        packages: Import names of the packages.
+        max_chars: Number of characters after which reading stops; ``None`` reads everything.
+
+    Returns:
+        The prose of the documentation, one document per file.
 
     Raises:
-        ConfigError: names every package that is not installed.
+        ConfigError: Lists every package that is not installed.
     """
     roots = {name: _root(name) for name in packages}
     missing = [name for name, root in roots.items() if root is None]
@@ -99,7 +105,7 @@ def installed(packages: Sequence[str] = PACKAGES, max_chars: int | None = None) 
             f"pretrain.text.packages: not installed: {', '.join(missing)}; leave them out, "
             "or set pretrain.text.files to text files of your own"
         )
-    # File by file in turn, so that a smaller text is still of every package.
+    # Packages take turns, one file each, so that a text cut short still contains every package.
     titles = {name: _title(name) for name in roots}
     lists = [[(titles[name], path) for path in _documented(root)] for name, root in roots.items() if root]
     turns = max((len(files) for files in lists), default=0)
@@ -108,14 +114,17 @@ def installed(packages: Sequence[str] = PACKAGES, max_chars: int | None = None) 
 
 
 def from_files(paths: Sequence[str | Path], max_chars: int | None = None) -> Corpus:
-    """One's own text files, UTF-8; a blank line separates paragraphs.
+    """Read text files in UTF-8, in which a blank line separates paragraphs.
 
     Args:
-        paths: the files, in the order to read them.
-        max_chars: where to stop, in characters; ``None``: never.
+        paths: Files, in the order to read them.
+        max_chars: Number of characters after which no further file is added; ``None`` adds all.
+
+    Returns:
+        The text, one document per file.
 
     Raises:
-        ConfigError: lists every file that is missing or not UTF-8.
+        ConfigError: Lists every file that cannot be read or is not UTF-8.
     """
     problems, documents = [], []
     for path in map(Path, paths):
@@ -125,21 +134,23 @@ def from_files(paths: Sequence[str | Path], max_chars: int | None = None) -> Cor
             reason = error.strerror if isinstance(error, OSError) else f"is not UTF-8 at byte {error.start}"
             problems.append(f"pretrain.text.files: {path}: {reason}")
             continue
-        parts = [" ".join(part.split()) for part in text.split("\n\n")]
-        documents.append((str(path), [part for part in parts if part]))
+        paragraphs = [" ".join(lines.split()) for lines in text.split("\n\n")]
+        documents.append((str(path), [paragraph for paragraph in paragraphs if paragraph]))
     if problems:
         raise ConfigError("\n".join(problems))
     return corpus_of(documents, max_chars)
 
 
 def _root(package: str) -> Path | None:
-    # find_spec of a top-level name finds the package without importing it.
+    """Return the folder of a package, or ``None`` if the package is not installed."""
+    # `find_spec` of a top-level name locates the package without importing it.
     spec = importlib.util.find_spec(package)
     folders = list(spec.submodule_search_locations or ()) if spec else []
     return Path(folders[0]) if folders else None
 
 
 def _title(package: str) -> str:
+    """Return the name and version of a package's distribution; for the standard library, Python's version."""
     name = _DISTRIBUTIONS.get(package, package)
     try:
         return f"{name} {version(name)}"
@@ -148,27 +159,30 @@ def _title(package: str) -> str:
 
 
 def _documented(root: Path) -> list[Path]:
-    found = [path for suffix in _READERS for path in root.rglob(f"*{suffix}")]
-    inside = [(path.relative_to(root), path) for path in found]
+    """Return the files to read below a package's folder, sorted by path, without tests and vendored code."""
+    paths = [path for suffix in _READERS for path in root.rglob(f"*{suffix}")]
+    named = [(path.relative_to(root), path) for path in paths]
     return [
         path
-        for name, path in sorted(inside, key=lambda pair: pair[0].as_posix())
+        for name, path in sorted(named, key=lambda pair: pair[0].as_posix())
         if not _NO_DOCUMENTATION & set(name.parts)
     ]
 
 
 def _read(path: Path) -> list[str]:
+    """Return the paragraphs of prose in a file."""
     raw = path.read_bytes()
     texts = _READERS[path.suffix](raw)
     return [paragraph for text in texts for paragraph in prose(text)]
 
 
 def _python(raw: bytes) -> list[str]:
+    """Return the docstrings of a Python file; if there are none, its help topics."""
     return docstrings(raw) or _topics(raw)
 
 
 def _topics(raw: bytes) -> list[str]:
-    """The values of ``topics = {name: text}``, which is how Python keeps its help texts."""
+    """Return the values of ``topics = {name: text}``, the form in which Python stores its help texts."""
     try:
         body = ast.parse(raw).body
     except (SyntaxError, ValueError):
@@ -183,6 +197,7 @@ def _topics(raw: bytes) -> list[str]:
 
 
 def _rst(raw: bytes) -> list[str]:
+    """Return a reStructuredText file as one text."""
     return [raw.decode("utf-8", errors="replace")]
 
 

@@ -1,4 +1,4 @@
-"""A byte-level tokenizer made for a text."""
+"""Trains a byte-level tokenizer on a text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ BEGIN, END, USER, ASSISTANT = "<|begin|>", "<|end|>", "<|user|>", "<|assistant|>
 SPECIAL = (BEGIN, END, USER, ASSISTANT)
 """Special tokens; their ids are 0 to 3."""
 LEAST_VOCABULARY = len(SPECIAL) + 256
-"""The special tokens and every byte."""
+"""Smallest vocabulary: the special tokens and all 256 bytes."""
 CHAT_TEMPLATE = (
     f"{BEGIN}{{% for message in messages %}}<|{{{{ message['role'] }}}}|>{{{{ message['content'] }}}}"
     f"{{% if message['role'] == 'assistant' %}}{END}{{% endif %}}{{% endfor %}}"
@@ -20,18 +20,18 @@ CHAT_TEMPLATE = (
 
 
 def make_tokenizer(documents: Sequence[str], vocabulary: int, context: int) -> PreTrainedTokenizerFast:
-    """Byte-pair encoding learnt from a text, with the tokens and the template of a dialogue.
+    """Train a tokenizer (byte-pair encoding) on a text, with special tokens and a template for dialogues.
 
-    Every byte is a token, so any text can be written; digits stand alone, so that numbers can be copied. The same
-    text gives the same tokenizer.
+    Every byte is a token, so any text can be encoded; every digit is a token of its own, so that a model can copy
+    numbers digit by digit. The same text gives the same tokenizer.
 
     Args:
-        documents: the text.
-        vocabulary: most tokens, special ones and the 256 bytes included.
-        context: most tokens that the model will read.
+        documents: Text to train on.
+        vocabulary: Largest number of tokens, including special tokens and the 256 bytes.
+        context: Largest number of tokens that the model can read.
 
     Returns:
-        A tokenizer with character offsets; a text gets ``<|begin|>`` in front, ``<|end|>`` is its end token.
+        A tokenizer that gives character offsets and puts ``<|begin|>`` before a text, with end token ``<|end|>``.
 
     Example:
         >>> tokenizer = make_tokenizer(["the cat and the dog"], vocabulary=300, context=64)

@@ -1,1 +1,1 @@
-"""Instruction tuning: dialogues, batches, LoRA, the Lightning module and its run."""
+"""Tunes a model on prompts with answers: examples, batches, LoRA, the Lightning module, and the training run."""

@@ -1,4 +1,4 @@
-"""Batches of token ids, padded or packed, and the loaders that hand them out."""
+"""Makes batches of token ids, padded or packed, and the loaders that yield them."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from shiftlens.tuning.plan import Step
 
 @dataclass
 class Batch:
-    """What one forward pass reads.
+    """Input of one forward pass.
 
     Args:
-        ids: int64 [rows, length] token ids. Padding stands on the right, where no token of a causal model
-            sees it.
-        positions: int64 [rows, length], counting from 0 in each dialogue, where several lie in one row; else
-            ``None``.
-        at: int64 [targets] places in the flattened ``ids`` whose next token carries loss.
-        targets: int64 [targets] those next tokens.
-        share: what the sum of this batch's losses is multiplied with.
-        number: of the micro-batch within the run, from 0; seeds dropout.
+        ids: int64 [rows, length] Token ids. Padding is on the right, where no token of a causal model attends to
+            it.
+        positions: int64 [rows, length] Position of each token within its dialogue, from 0, if several dialogues
+            share a row; otherwise ``None``.
+        at: int64 [targets] Indices in the flattened ``ids`` whose next token carries loss.
+        targets: int64 [targets] Ids of these next tokens.
+        share: Factor on the sum of this batch's losses.
+        number: Number of the micro-batch within the run, from 0; the seed of dropout.
     """
 
     ids: Int[Tensor, "rows length"]
@@ -38,7 +38,7 @@ class Batch:
 
 
 def padded(some: Sequence[Example], pad: int = 0) -> Batch:
-    """One row for each example, padded on the right.
+    """Make a batch with one row per example, padded on the right with the token id ``pad``.
 
     Example:
         >>> batch = padded([Example((5, 6, 7), 1), Example((8, 9), 0)])
@@ -51,15 +51,17 @@ def padded(some: Sequence[Example], pad: int = 0) -> Batch:
 
 
 def packed(some: Sequence[Example]) -> Batch:
-    """All examples in one row; positions begin anew with each, which keeps attention inside it.
+    """Make a batch with all examples in one row.
+
+    Positions restart at 0 with each example; from this, transformers limits attention to the example.
 
     Example:
         >>> batch = packed([Example((5, 6, 7), 1), Example((8, 9), 0)])
         >>> batch.ids.tolist(), batch.positions.tolist(), batch.at.tolist()
         ([[5, 6, 7, 8, 9]], [[0, 1, 2, 0, 1]], [0, 1, 3])
     """
-    ids = torch.tensor([[token for example in some for token in example.ids]])
-    positions = torch.tensor([[place for example in some for place in range(len(example.ids))]])
+    ids = torch.tensor([[token for example in some for token in example.ids]])  # [1, length]
+    positions = torch.tensor([[position for example in some for position in range(len(example.ids))]])
     starts = [0]
     for example in some[:-1]:
         starts.append(starts[-1] + len(example.ids))
@@ -67,30 +69,36 @@ def packed(some: Sequence[Example]) -> Batch:
 
 
 def _targets(some: Sequence[Example], starts: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return ``at`` and ``targets`` of a batch, each [targets].
+
+    Args:
+        some: Examples of the batch.
+        starts: Index in the flattened ``ids`` at which each example starts.
+    """
     at, targets = [], []
     for example, start in zip(some, starts, strict=True):
-        for place in range(example.start, len(example.ids)):
-            at.append(start + place - 1)
-            targets.append(example.ids[place])
+        for position in range(example.start, len(example.ids)):
+            at.append(start + position - 1)
+            targets.append(example.ids[position])
     return torch.tensor(at, dtype=torch.long), torch.tensor(targets, dtype=torch.long)
 
 
 def _unread(example: Example) -> Example:
-    """An example without loss, for a rank without work: the others wait for it in every pass."""
+    """Return the example without loss, for a rank that has none: every rank must take part in every pass."""
     return Example(example.ids, prompt=len(example.ids))
 
 
 class TrainBatches:
-    """This rank's micro-batches of a whole run, in order; one that is resumed begins where it was left.
+    """Yields one rank's micro-batches of a whole run, in order; a resumed run continues after the last one.
 
-    The loss of a step is the mean over its tokens, wherever they lie: a sum is divided by the tokens of the whole
-    step. Averaging over ranks and micro-batches, which the trainer does by itself, is multiplied out.
+    The loss of a step is the mean over all its tokens that carry loss, on all ranks. ``Batch.share`` therefore
+    divides by the number of these tokens, and undoes the trainer's averaging over ranks and micro-batches.
 
     Args:
-        some: the examples.
-        steps: the plan.
-        rank: this process.
-        pack: whether rows are packed.
+        some: Examples to train on.
+        steps: Plan of the run, see :func:`shiftlens.tuning.plan.plan`.
+        rank: Number of this process, from 0.
+        pack: Whether the examples of a micro-batch share one row.
     """
 
     def __init__(self, some: Sequence[Example], steps: Sequence[Step], rank: int = 0, pack: bool = False) -> None:
@@ -108,7 +116,7 @@ class TrainBatches:
                 if number > self._done:
                     self._done = number
                     yield self._batch(step, micro, number - 1)
-        self._done = 0  # another pass over the loader begins anew
+        self._done = 0  # another pass over the loader starts from the first micro-batch
 
     def _batch(self, step: Step, micro: tuple[tuple[int, ...], ...], number: int) -> Batch:
         chosen = [self.some[index] for index in micro[self.rank]] or [_unread(self.some[step.indices[0]])]
@@ -118,22 +126,24 @@ class TrainBatches:
         return batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the run is: micro-batches handed out."""
+        """Return the number of micro-batches yielded so far, for a checkpoint."""
         return {"done": self._done}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin after those handed out before."""
+        """Continue after the micro-batches that the checkpoint counts as yielded."""
         self._done = int(state["done"])
 
 
 def held_out_batches(some: Sequence[Example], size: int, rank: int = 0, ranks: int = 1) -> list[Batch]:
-    """This rank's share of the held-out examples, by length; ranks get equally many, the last may be without loss.
+    """Return one rank's batches of the held-out examples, sorted by length.
+
+    All ranks get the same number of batches; the last batch of a rank may carry no loss.
 
     Args:
-        some: the examples.
-        size: most examples of a batch.
-        rank: this process.
-        ranks: all processes.
+        some: Held-out examples.
+        size: Largest number of examples in a batch.
+        rank: Number of this process, from 0.
+        ranks: Number of processes.
     """
     order = sorted(some, key=lambda example: len(example.ids))
     groups = [order[start : start + size] for start in range(0, len(order), size)]

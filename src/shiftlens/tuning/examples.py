@@ -1,4 +1,4 @@
-"""From prompts with answers to dialogues that a model learns from."""
+"""Encodes prompts with answers as training examples."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from shiftlens.prompts.schema import Prompt
 
 @dataclass(frozen=True)
 class Example:
-    """One dialogue.
+    """One dialogue to train on.
 
     Args:
-        ids: [length] token ids as fed, prompt and response.
-        prompt: how many of them, from the left, carry no loss; the first token never does, as nothing predicts it.
+        ids: [length] Token ids of prompt and response, as the model reads them.
+        prompt: Number of tokens, from the left, that carry no loss. The first token never carries loss, because
+            no token precedes it.
 
     Example:
         >>> Example((5, 6, 7, 8), prompt=2).targets
@@ -33,12 +34,12 @@ class Example:
 
     @property
     def start(self) -> int:
-        """The first position that carries loss."""
+        """First position whose token carries loss."""
         return max(self.prompt, 1)
 
     @property
     def targets(self) -> int:
-        """How many tokens carry loss."""
+        """Number of tokens that carry loss."""
         return max(len(self.ids) - self.start, 0)
 
 
@@ -49,23 +50,24 @@ def examples(
     max_tokens: int | None = None,
     where: str = "prompts",
 ) -> list[Example]:
-    """Encode prompts with their answers: the prompt exactly as an analysis feeds it, the answer, an end token.
+    """Encode each prompt with its answer as one training example.
 
-    The answer is the prompt's ``response``, or else its ``reference``.
+    An example is the prompt, encoded exactly as in an analysis, then the answer, then an end token. The answer is
+    the prompt's ``response``, or its ``reference`` if there is no response.
 
     Args:
-        prompts: the prompts.
-        tokenizer: a tokenizer that gives character offsets.
-        template: how a prompt is wrapped, see :func:`shiftlens.prompts.encode.encode`.
-        max_tokens: most tokens of a dialogue; ``None`` is no limit.
-        where: the data set, for messages.
+        prompts: Prompts with answers.
+        tokenizer: Tokenizer that gives character offsets.
+        template: Template that surrounds the prompt, see :func:`shiftlens.prompts.encode.encode`.
+        max_tokens: Largest number of tokens of a dialogue; ``None`` sets no limit.
+        where: Name of the data set, for error messages.
 
     Returns:
-        One example for each prompt.
+        One example per prompt, in the same order.
 
     Raises:
-        ConfigError: the tokenizer names no end token.
-        PromptError: prompts without an answer, or too long; all at once.
+        ConfigError: The tokenizer defines no end token.
+        PromptError: Lists every prompt that has no answer, cannot be encoded, or is too long.
     """
     end = tokenizer.eos_token_id
     if end is None:
@@ -73,7 +75,7 @@ def examples(
             f"{tokenizer.name_or_path}: the tokenizer names no end token, so a model could not learn to stop; "
             "set eos_token in its tokenizer_config.json"
         )
-    found, problems = [], []
+    encoded, problems = [], []
     for number, prompt in enumerate(prompts, start=1):
         answer = prompt.response if prompt.response is not None else prompt.reference
         try:
@@ -90,14 +92,14 @@ def examples(
         except EncodeError as error:
             problems.append(Problem(number, error.field, f"{error} (prompt {prompt.id})"))
             continue
-        found.append(Example(ids, len(fed)))
+        encoded.append(Example(ids, len(fed)))
     if problems:
         raise PromptError(where, problems)
-    return found
+    return encoded
 
 
 def data_hash(some: Sequence[Example]) -> str:
-    """32 hex digits that name a list of examples by content and order.
+    """Return a hash (32 hexadecimal digits) of the content and the order of examples.
 
     Example:
         >>> data_hash([Example((1, 2), 1)]) == data_hash([Example((1, 2), 0)])

@@ -1,4 +1,4 @@
-"""One tuning run: a Lightning ``Trainer`` around the module, checkpoints, and what came of it."""
+"""Runs one training: sets up the Lightning ``Trainer``, trains the model, and returns a record of the run."""
 
 from __future__ import annotations
 
@@ -32,20 +32,22 @@ from shiftlens.tuning.tuning_module import HELD_OUT, LOSS, TuningModule
 
 @dataclass(frozen=True)
 class TuneRecord:
-    """What came of a run.
+    """Record of a training run.
 
     Args:
-        steps: optimizer steps taken.
-        planned: steps planned; more than ``steps`` if it stopped early.
-        kept: the step whose weights were kept.
-        train_loss: mean loss per response token of each step, in nats.
-        held_out_loss: [(step, loss)] of each look; the first before training.
-        train_examples, held_out_examples: how many.
-        train_hash, held_out_hash: which.
-        trained_weights: how many numbers were trained.
-        rate: highest learning rate.
-        ranks: processes.
-        seconds: time in training, looks included; of all pieces of a resumed run.
+        steps: Number of optimizer steps taken.
+        planned: Number of optimizer steps planned; more than ``steps`` if the run stopped early.
+        kept: Step whose weights were kept.
+        train_loss: [steps] Mean loss per response token of each step, in nats.
+        held_out_loss: [(step, loss)] Mean held-out loss per response token, in nats; the first is from before
+            training.
+        train_examples, held_out_examples: Number of examples.
+        train_hash, held_out_hash: Hash of the examples, see :func:`shiftlens.tuning.examples.data_hash`.
+        trained_weights: Number of scalar weights that were trained.
+        rate: Highest learning rate.
+        ranks: Number of processes.
+        seconds: Training time in seconds, measurements included; a resumed run includes the time before the
+            interruption.
     """
 
     steps: int
@@ -63,7 +65,7 @@ class TuneRecord:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values."""
+        """Return the fields as a dictionary of plain values."""
         return asdict(self)
 
 
@@ -79,26 +81,27 @@ def fit(
     console: Console | None = None,
     ckpt_path: Path | None = None,
 ) -> TuneRecord:
-    """Train a model on dialogues.
+    """Train a model on dialogues or blocks of text.
 
     Args:
-        lm: what to start from; ``lm.model`` is the trained model afterwards, in evaluation mode (under LoRA a
+        lm: Model to start from. Afterwards ``lm.model`` is the trained model, in evaluation mode (under LoRA a
             ``PeftModel``).
-        train: what it learns from.
-        held_out: what it is measured on; may be empty with ``keep=last``.
-        options: how.
-        folder: ``folder/checkpoints`` gets ``last.ckpt`` after each look at the held-out loss.
-        trainer: arguments of the Lightning ``Trainer``.
-        callbacks: further callbacks.
-        loggers: where curves go.
-        console: where progress is told.
-        ckpt_path: checkpoint of the same run to go on from.
+        train: Examples to train on.
+        held_out: Examples on which the held-out loss is computed; may be empty with ``keep=last``.
+        options: Settings of the run.
+        folder: Run folder; ``folder/checkpoints/last.ckpt`` is written after each held-out loss.
+        trainer: Arguments of the Lightning ``Trainer``.
+        callbacks: Further Lightning callbacks.
+        loggers: Loggers that receive the loss curves.
+        console: Console for progress messages; ``None`` prints nothing.
+        ckpt_path: Checkpoint of the same run to resume from; ``None`` starts a new run.
 
     Returns:
-        The record.
+        The record of the run.
 
     Raises:
-        ConfigError: settings that do not go together, before any work.
+        ConfigError: Settings contradict each other or the model; raised before training starts.
+        ShiftLensError: The loss is infinite or not a number.
     """
     console = console or Console(quiet=True)
     quiet_libraries()
@@ -113,7 +116,7 @@ def fit(
         callbacks=[*callbacks, TuneProgress(console), *keepers],
         logger=list(loggers) or False,
         plugins=[WholeFiles()],
-        max_epochs=1,  # the plan of the whole run is one pass of the loader
+        max_epochs=1,  # the loader yields the whole run, all passes over the data included
         max_steps=planned,
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=options.clip,
@@ -124,9 +127,9 @@ def fit(
         log_every_n_steps=1,
         enable_progress_bar=False,
         enable_model_summary=False,
-        use_distributed_sampler=False,  # the plan deals the examples out
+        use_distributed_sampler=False,  # the plan already splits the examples over the ranks
     )
-    plan(train, options, runner.world_size)  # refuses too many ranks
+    plan(train, options, runner.world_size)  # raises ConfigError if there are too many ranks
     if options.lr_find and ckpt_path is None:
         _find_rate(module, trainer, runner.world_size, planned, console)
     what, unit = (
@@ -163,6 +166,11 @@ def fit(
 
 
 def _module(lm: LM, train: Sequence[Example], held_out: Sequence[Example], options: TuneOptions) -> TuningModule:
+    """Return the module to train, with LoRA and gradient checkpointing as the options say.
+
+    Raises:
+        ConfigError: The model does not support one of the options.
+    """
     if getattr(lm.model, "hf_device_map", None) is not None:
         raise ConfigError("model.device_map spreads a model for analysis only; to tune one, use trainer=fsdp")
     if options.batching == "packed":
@@ -181,6 +189,11 @@ def _module(lm: LM, train: Sequence[Example], held_out: Sequence[Example], optio
 
 
 def _find_rate(module: TuningModule, trainer: Mapping[str, Any], ranks: int, steps: int, console: Console) -> None:
+    """Set ``module.rate`` by Lightning's learning-rate finder; keep the option's rate if the finder suggests none.
+
+    Raises:
+        ConfigError: There is more than one process.
+    """
     if ranks > 1:
         raise ConfigError("tune.lr_find=true works with one process; find the rate with trainer.devices=1 first")
     searcher = Trainer(
@@ -194,12 +207,12 @@ def _find_rate(module: TuningModule, trainer: Mapping[str, Any], ranks: int, ste
         limit_val_batches=0,
         max_epochs=1,
     )
-    found = Tuner(searcher).lr_find(
+    search = Tuner(searcher).lr_find(
         module, attr_name="rate", num_training=min(100, steps), min_lr=1e-6, max_lr=1e-2
     )
     module.history.clear()
-    if found is None or found.suggestion() is None:
+    if search is None or search.suggestion() is None:
         module.rate = module.options.rate
-        console.print(f"  no learning rate stood out; {module.rate:g} stays")
+        console.print(f"  the search suggests no learning rate; keeping {module.rate:g}")
     else:
         console.print(f"  learning rate found: {module.rate:.3g}")

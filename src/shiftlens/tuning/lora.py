@@ -1,4 +1,4 @@
-"""LoRA put on a model, and a plain model read off one that is being trained."""
+"""Adds LoRA to a model, and makes a plain copy of a model that is being trained."""
 
 from __future__ import annotations
 
@@ -18,17 +18,21 @@ from shiftlens.tuning.tune_options import TuneOptions
 
 
 def with_lora(model: PreTrainedModel, settings: TuneOptions) -> PeftModel:
-    """Put trainable low-rank matrices beside the linear maps of a model; its own weights are frozen.
+    """Add trainable low-rank matrices to linear layers of a model and freeze its own weights.
 
-    The matrices start as they were before every run of the same seed, and leave the model's outputs as they are.
-    They are float32 even where the model is in half precision.
+    Equal seeds give equal initial matrices, and the initial matrices do not change the model's outputs. They are
+    float32 even if the model is in half precision.
 
     Args:
-        model: causal language model; its layers are replaced in place.
-        settings: rank, alpha, dropout, targets and seed.
+        model: Causal language model; its target layers are replaced in place.
+        settings: Settings of the run; used are rank, alpha, dropout, targets and seed.
+
+    Returns:
+        The model under LoRA.
 
     Raises:
-        ConfigError: no layer has such a name, or a target shares its weights with another layer.
+        ConfigError: No layer has the name of a target, or a target is the input or output embedding of a model
+            in which the two share their weights.
     """
     config = LoraConfig(
         r=settings.rank,
@@ -54,25 +58,27 @@ def with_lora(model: PreTrainedModel, settings: TuneOptions) -> PeftModel:
 
 
 def _linear(layer: nn.Module) -> bool:
+    """Return whether LoRA can be applied to a layer; ``Conv1D`` is the linear layer of GPT-2."""
     return isinstance(layer, nn.Linear) or type(layer).__name__ == "Conv1D"
 
 
 def plain_model(model: nn.Module) -> PreTrainedModel:
-    """The model as it stands now, without LoRA layers, frozen and in evaluation mode.
+    """Return a copy of a model without LoRA layers, frozen and in evaluation mode.
 
-    A layer with LoRA becomes its plain kind with fresh weights ``W + s B A``. All other weights are shared with
-    the model, not copied, so they follow its training: take a new one for another look. Nothing of the
-    model is changed (merging and unmerging in place would round its weights).
+    A layer with LoRA becomes a plain layer with new weights ``W + s B A``. All other weights are shared with
+    the model, not copied, so they change when training goes on: make a new copy for each look. The model itself is
+    not changed (merging and unmerging in place would round its weights).
 
     Args:
-        model: a Hugging Face causal language model, or the same under LoRA.
+        model: Hugging Face causal language model, with or without LoRA.
 
     Returns:
         The plain model, on the same device and in the same dtype.
     """
     inner: Any = model.get_base_model() if isinstance(model, PeftModel) else model
     memo: dict[int, Any] = {}
-    # What a copy finds in `memo` it does not copy: weights and buffers are shared, hooks stay where they are.
+    # `deepcopy` does not copy objects listed in `memo` but uses the entry: weights and buffers are shared with the
+    # model, and hooks become empty dictionaries, so that the copy has none.
     for module in inner.modules():
         for weight in module.parameters(recurse=False):
             memo[id(weight)] = nn.Parameter(weight.detach(), requires_grad=False)
@@ -92,8 +98,9 @@ def plain_model(model: nn.Module) -> PreTrainedModel:
 
 @torch.no_grad()
 def _merged(layer: Any, memo: dict[int, Any]) -> nn.Module:
+    """Return a plain layer with the weights ``W + s B A``; other parameters come from ``memo``, so are shared."""
     base = layer.get_base_layer()
-    weight = base.weight.detach()
+    weight = base.weight.detach()  # [out, in]; Conv1D: [in, out]
     for name in active_adapters(layer):
         weight = weight + lora_change(layer, name).to(weight)
     own = {**memo, id(base.weight): nn.Parameter(weight, requires_grad=False)}

@@ -1,4 +1,4 @@
-"""The loss, with the output layer computed only where a token carries loss."""
+"""Computes the training loss, applying the output layer only at positions whose next token carries loss."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from shiftlens.tuning.examples import Example
 
 
 class PickedPositions:
-    """Let only some positions through to the output layer.
+    """Context manager that passes only selected positions to the output layer.
 
-    Everything after the body acts on each position by itself, whatever the family does there (bias, scaling,
-    soft caps), so what it makes of the rest is never missed. The head of a small model with a large vocabulary
-    costs a fifth of the whole.
+    After the last transformer layer, every operation acts on each position separately, in all families (bias,
+    scaling, soft caps), so dropping the other positions does not change the selected ones. In a small model with a
+    large vocabulary, the output layer takes a fifth of the time of the model.
 
     Args:
-        head: the output layer.
-        at: int64 [picked] places in the flattened [rows, length].
+        head: Output layer.
+        at: int64 [picked] Indices in the flattened [rows, length] of the positions to keep.
     """
 
     def __init__(self, head: nn.Module, at: Tensor) -> None:
@@ -42,40 +42,41 @@ class PickedPositions:
             self._handle.remove()
 
     def _pick(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        states = args[0].flatten(0, 1)
-        return (states.index_select(0, self._at.to(states.device))[None], *args[1:])
+        states = args[0].flatten(0, 1)  # [rows, length, width] -> [rows * length, width]
+        return (states.index_select(0, self._at.to(states.device))[None], *args[1:])  # [1, picked, width]
 
 
 def token_losses(model: nn.Module, batch: Batch) -> Float[Tensor, " targets"]:
-    """Cross-entropy in nats of every token that carries loss.
+    """Return the cross-entropy, in nats, of every token that carries loss.
 
     Args:
-        model: causal language model of Hugging Face, or the same under LoRA.
-        batch: what to read.
+        model: Hugging Face causal language model, with or without LoRA.
+        batch: Batch of dialogues.
 
     Returns:
-        [targets], at least float32.
+        [targets] Losses, in float32 or wider.
     """
-    places = {} if batch.positions is None else {"position_ids": batch.positions}
+    position_ids = {} if batch.positions is None else {"position_ids": batch.positions}
     with PickedPositions(model.get_output_embeddings(), batch.at):  # type: ignore[operator]
-        # With a cache the library would not look for the borders of packed dialogues.
-        logits = model(input_ids=batch.ids, use_cache=False, **places).logits[0]
-    wide = torch.promote_types(logits.dtype, torch.float32)
-    return cross_entropy(logits.to(wide), batch.targets.to(logits.device), reduction="none")
+        # With a cache, transformers does not detect the boundaries of packed dialogues.
+        logits = model(input_ids=batch.ids, use_cache=False, **position_ids).logits[0]  # [targets, vocabulary]
+    loss_dtype = torch.promote_types(logits.dtype, torch.float32)
+    return cross_entropy(logits.to(loss_dtype), batch.targets.to(logits.device), reduction="none")
 
 
 @torch.no_grad()
 def check_packing(model: nn.Module, vocabulary: int) -> None:
-    """Refuse a model that does not keep packed dialogues apart, by trying it.
+    """Check by experiment that packed dialogues do not affect each other in a model.
 
-    A dialogue is read alone, and packed behind two others that differ; its losses must not notice.
+    The losses of a random dialogue are computed alone and packed behind each of two other dialogues; they must
+    not change.
 
     Args:
-        model: the model, in evaluation mode.
-        vocabulary: number of token ids.
+        model: Model in evaluation mode.
+        vocabulary: Number of token ids.
 
     Raises:
-        ConfigError: they do.
+        ConfigError: The losses change by more than rounding.
     """
     draw = torch.Generator().manual_seed(0)
     one, other, last = (
@@ -89,10 +90,11 @@ def check_packing(model: nn.Module, vocabulary: int) -> None:
     rounding = 64 * torch.finfo(next(model.parameters()).dtype).eps * alone.abs().max()
     if (behind - behind_other).abs().max() > rounding or (behind - alone).abs().max() > rounding:
         raise ConfigError(
-            "tune.batching=packed: this model lets packed dialogues see each other; use tune.batching=grouped"
+            "tune.batching=packed: in this model, packed dialogues attend to each other; use tune.batching=grouped"
         )
 
 
 def _on(batch: Batch, device: torch.device) -> Batch:
+    """Return the batch with its inputs on a device."""
     positions = None if batch.positions is None else batch.positions.to(device)
     return Batch(batch.ids.to(device), positions, batch.at, batch.targets, batch.share, batch.number)

@@ -1,4 +1,7 @@
-"""Which examples every step, rank and micro-batch gets: a pure function, so that a resumed run meets the same."""
+"""Assigns examples to optimizer steps, micro-batches and ranks.
+
+The assignment is a pure function of the settings, so a resumed run gets the same examples.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,18 @@ from shiftlens.tuning.examples import Example
 from shiftlens.tuning.tune_options import TuneOptions
 
 POOL = 8
-"""Steps whose examples are sorted by length together under ``batching=grouped``."""
+"""Number of steps whose examples are sorted by length together under ``batching=grouped``."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimizer step.
+    """Examples of one optimizer step.
 
     Args:
-        targets: tokens that carry loss, over all ranks and micro-batches; the step's loss is their mean.
-        shares: [micro-batches][ranks] indices of examples; empty where a small last step leaves none.
+        targets: Number of tokens that carry loss, over all ranks and micro-batches; the loss of the step is the
+            mean over these tokens.
+        shares: [micro-batches][ranks] Indices of examples; empty for a rank that gets no example because the step
+            has too few.
     """
 
     targets: int
@@ -29,23 +34,27 @@ class Step:
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """All examples of the step."""
+        """Indices of all examples of the step."""
         return tuple(index for micro in self.shares for share in micro for index in share)
 
 
 def plan(some: Sequence[Example], options: TuneOptions, ranks: int = 1) -> tuple[Step, ...]:
-    """Deal out the examples to every step of a run.
+    """Assign examples to every optimizer step of a run.
 
-    Each pass takes every example once, in an order drawn from the seed and the number of the pass. Which examples
-    a step has does not depend on ranks and micro-batches, so neither do the weights that come out.
+    Each pass uses every example once, in an order drawn from the seed and the number of the pass. The examples of
+    a step do not depend on the number of ranks and micro-batches; without dropout, the trained weights do not
+    depend on them either, up to rounding.
 
     Args:
-        some: the examples.
-        options: seed, steps or epochs, batch, accumulate and batching.
-        ranks: processes that share each step.
+        some: Examples to train on.
+        options: Settings of the run; used are seed, steps or epochs, batch, accumulate and batching.
+        ranks: Number of processes that share each step.
+
+    Returns:
+        The steps of the run, in order.
 
     Raises:
-        ConfigError: there are fewer examples than ranks, or fewer in a step.
+        ConfigError: There are more ranks than examples, or more ranks than examples in a step.
 
     Example:
         >>> four = [Example((1,) * n, 0) for n in (9, 2, 8, 3)]
@@ -76,21 +85,25 @@ def plan(some: Sequence[Example], options: TuneOptions, ranks: int = 1) -> tuple
 
 
 def _one_pass(lengths: Sequence[int], options: TuneOptions, number: int, steps: int) -> list[list[int]]:
-    # Seeded with a text, a generator draws the same on every machine.
+    """Return the indices of the examples of each step in pass ``number``, in random order.
+
+    Under ``batching=grouped``, the examples of a step have similar lengths.
+    """
+    # A generator seeded with text draws the same numbers on every machine.
     draw = random.Random(f"order {options.seed} {number}")
     order = draw.sample(range(len(lengths)), len(lengths))
     if options.batching == "packed":
         return _even(order, steps)
-    found: list[list[int]] = []
+    step_indices: list[list[int]] = []
     pools = _even(order, -(-steps // POOL))
     for position, pool in enumerate(pools):
         size = steps // len(pools) + (position < steps % len(pools))
-        found += _even(sorted(pool, key=lambda index: lengths[index]), size)
-    return draw.sample(found, len(found))
+        step_indices += _even(sorted(pool, key=lambda index: lengths[index]), size)
+    return draw.sample(step_indices, len(step_indices))
 
 
 def _even(items: list[int], parts: int) -> list[list[int]]:
-    """Neighbours in parts whose sizes differ by one at most."""
+    """Split items, in order, into ``parts`` lists whose sizes differ by one at most."""
     edges = [len(items) * part // parts for part in range(parts + 1)]
     return [items[start:end] for start, end in pairwise(edges)]
 
@@ -98,7 +111,10 @@ def _even(items: list[int], parts: int) -> list[list[int]]:
 def _shares(
     some: Sequence[Example], chosen: list[int], options: TuneOptions, ranks: int
 ) -> tuple[tuple[tuple[int, ...], ...], ...]:
-    """Neighbours in length make a micro-batch; within one, each rank gets about the same number of tokens."""
+    """Split the examples of a step into [micro-batches][ranks] lists of indices.
+
+    A micro-batch holds examples of similar length; its ranks get about the same number of tokens each.
+    """
     long_first = sorted(chosen, key=lambda index: -len(some[index].ids))
     micros = []
     for group in _even(long_first, options.accumulate):

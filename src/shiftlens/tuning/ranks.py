@@ -1,4 +1,4 @@
-"""One model cut over several processes (FSDP), and its weights put together again."""
+"""Shards a model over several processes (FSDP2) and gathers or sets its whole weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from shiftlens.support.libraries.lightning_parts import set_data_parallel_size
 
 
 class Sharded(ModelParallelStrategy):
-    """Every process keeps a part of each weight, its gradient and its optimizer state (FSDP2).
+    """Strategy in which each process holds a shard of every weight, gradient and optimizer state (FSDP2).
 
     Args:
-        **settings: of Lightning's ``ModelParallelStrategy``, such as ``timeout``.
+        **settings: Further arguments of Lightning's ``ModelParallelStrategy``, such as ``timeout``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -24,17 +24,17 @@ class Sharded(ModelParallelStrategy):
         )
 
     def setup_environment(self) -> None:
-        """All processes share the data; none splits a single product."""
+        """Use all processes for data parallelism and none for tensor parallelism."""
         set_data_parallel_size(self, self.num_nodes * self.num_processes)
         super().setup_environment()
 
 
 def shard(model: nn.Module, mesh: Any) -> None:
-    """Cut a model, layer by layer, over the processes of a mesh.
+    """Shard a model in place, layer by layer, over the processes of a mesh.
 
     Args:
-        model: causal language model of Hugging Face, or the same under LoRA.
-        mesh: a device mesh with the dimension ``data_parallel``.
+        model: Hugging Face causal language model, with or without LoRA.
+        mesh: Device mesh with the dimension ``data_parallel``.
     """
     from torch.distributed.fsdp import fully_shard
 
@@ -44,40 +44,40 @@ def shard(model: nn.Module, mesh: Any) -> None:
 
 
 def _repeated(model: nn.Module) -> list[nn.Module]:
-    """The layers of the body: the longest list of modules."""
+    """Return the transformer layers, taken to be the longest ``ModuleList`` of the model."""
     lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
     return max(lists, key=len, default=[])
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Whether weights of a model are cut over processes."""
+    """Return whether the weights of a model are sharded over processes."""
     return any(hasattr(weight, "full_tensor") for weight in model.parameters())
 
 
 def whole_weights(model: nn.Module) -> dict[str, Tensor]:
-    """All weights under their names, put together if they are cut; every process has to ask for them.
+    """Return all weights of a model, gathered if they are sharded; every process must call this function.
 
     Args:
-        model: the model.
+        model: Model, sharded or not.
 
     Returns:
-        Name -> weight; on the CPU if the model is cut.
+        Weight name -> whole weight; on the CPU if the model is sharded.
     """
     if not is_sharded(model):
         return model.state_dict()
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    found: Any = get_model_state_dict(model, options=options)
-    return dict(found)
+    weights: Any = get_model_state_dict(model, options=options)
+    return dict(weights)
 
 
 def set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Put some weights into a model, cut or not.
+    """Set weights of a model, sharded or not.
 
     Args:
-        model: the model.
-        weights: name -> whole weight; others stay.
+        model: Model to change.
+        weights: Weight name -> whole weight; weights without an entry are unchanged.
     """
     if not is_sharded(model):
         model.load_state_dict(weights, strict=False)
@@ -90,10 +90,14 @@ def set_weights(model: nn.Module, weights: dict[str, Tensor]) -> None:
 
 
 def agree(value: str, what: str) -> None:
-    """Make sure that all processes of a run mean the same.
+    """Check that a value is the same on all processes of a run; without several processes, do nothing.
+
+    Args:
+        value: The value on this process.
+        what: What the value stands for, for the error message.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: The value differs between processes.
     """
     from shiftlens.errors import ConfigError
 

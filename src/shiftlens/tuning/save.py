@@ -1,4 +1,4 @@
-"""The tuned model as a folder that ``analyze.py`` and any other tool can load."""
+"""Saves a tuned model as a folder that ``analyze.py``, transformers and PEFT can load."""
 
 from __future__ import annotations
 
@@ -27,18 +27,19 @@ def save_tuned(
     start: str,
     weights: Mapping[str, Tensor] | None = None,
 ) -> Path:
-    """Write a tuned model: a Hugging Face folder, or under LoRA an adapter folder with weights in bfloat16.
+    """Write a tuned model as a Hugging Face folder, or under LoRA as an adapter folder with bfloat16 weights.
 
     Args:
-        model: the tuned model.
-        tokenizer: its tokenizer.
-        folder: where to.
-        record: what produced it; becomes ``record.json``.
-        start: source of the model that was tuned; an adapter's folder names it.
-        weights: name -> whole weight, where the model's own are cut over processes; ``None``: its own.
+        model: Tuned model.
+        tokenizer: Tokenizer of the model.
+        folder: Folder to write to; created if missing.
+        record: Plain values that say how the model was made; written to ``record.json``.
+        start: Source of the model that tuning started from; the adapter configuration names it.
+        weights: Weight name -> whole weight, needed if the model's weights are sharded over processes; ``None``
+            uses the model's own weights.
 
     Returns:
-        The folder.
+        ``folder``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if isinstance(model, PeftModel):
@@ -47,23 +48,26 @@ def save_tuned(
         assert isinstance(model, PreTrainedModel)
         model.save_pretrained(folder, state_dict=None if weights is None else dict(weights))
     tokenizer.save_pretrained(folder)
-    # Last, so that a folder with a record is complete.
+    # Written last: a folder that has a record is complete.
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     return folder
 
 
 def _save_adapter(model: PeftModel, folder: Path, start: str, weights: Mapping[str, Tensor] | None) -> None:
-    adapter: dict[str, Tensor] = get_peft_model_state_dict(
+    """Write the LoRA weights in bfloat16 and the adapter configuration, without paths of this machine."""
+    lora_weights: dict[str, Tensor] = get_peft_model_state_dict(
         model, state_dict=None if weights is None else dict(weights), save_embedding_layers=False
     )
-    rounded = {name: weight.detach().to("cpu", torch.bfloat16).contiguous() for name, weight in adapter.items()}
+    rounded = {
+        name: weight.detach().to("cpu", torch.bfloat16).contiguous() for name, weight in lora_weights.items()
+    }
     write_whole(
         folder / "adapter_model.safetensors",
         lambda partial: save_file(rounded, partial, metadata={"format": "pt"}),
     )
     config = model.peft_config[model.active_adapter]
     settings = config.to_dict()
-    # Sets and enums as what a file can hold; a name that means something elsewhere, not a path of this machine.
+    # JSON has no sets and enums. The base model gets a public name, as a local path means nothing elsewhere.
     settings.update(
         base_model_name_or_path=public_name(start),
         inference_mode=True,
@@ -78,7 +82,7 @@ def _save_adapter(model: PeftModel, folder: Path, start: str, weights: Mapping[s
 
 
 def public_name(source: str) -> str:
-    """A source without the folders of this machine: a hub id as it is, else its last part.
+    """Return a model source without local folders: a hub id unchanged, otherwise the last component.
 
     Example:
         >>> public_name("org/model-7b"), public_name("/home/me/model"), public_name("package:a==1#Model.Q4_1.gguf")
@@ -89,4 +93,5 @@ def public_name(source: str) -> str:
 
 
 def _plain(value: Any) -> Any:
+    """Convert a value that JSON cannot hold: a set to a sorted list, anything else to text."""
     return sorted(value) if isinstance(value, set) else str(value)

@@ -1,4 +1,4 @@
-"""How far a tuning run is: steps, loss, time left."""
+"""Shows the progress of a training run: steps, loss, and time left."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from shiftlens.tuning.tuning_module import HELD_OUT, LOSS, TuningModule
 
 
 class TuneProgress(Callback):
-    """A bar with the loss and the time left, and a line for each look at the held-out loss.
+    """Shows a bar with the loss and the time left, and prints a line for each held-out loss.
 
     Args:
-        console: where it is told.
+        console: Console to print to; the bar appears only if it is a terminal.
     """
 
     def __init__(self, console: Console) -> None:
@@ -26,20 +26,20 @@ class TuneProgress(Callback):
         self._started = (0, 0.0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the bar."""
+        """Start the clock and, on a terminal, show the bar."""
         assert isinstance(pl_module, TuningModule)
         self._started = (trainer.global_step, time.monotonic())
         if not self.console.is_terminal or self.console.quiet:
-            return  # in a file, the lines below say the same
+            return  # a bar is unreadable in a file; the lines of `on_validation_end` say the same
         self._bar = Progress(
-            TextColumn("Tuning"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[told]}"),
+            TextColumn("Tuning"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[status]}"),
             TimeElapsedColumn(), console=self.console, transient=True,
         )  # fmt: skip
-        self._bar.add_task("", total=len(pl_module.steps), completed=trainer.global_step, told="")
+        self._bar.add_task("", total=len(pl_module.steps), completed=trainer.global_step, status="")
         self._bar.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the held-out loss before the first step."""
+        """Print the held-out loss before the first step of a new run."""
         assert isinstance(pl_module, TuningModule)
         if trainer.global_step == 0 and pl_module.history:
             self.console.print(f"  step 0/{len(pl_module.steps)}: held-out loss {pl_module.history[-1][2]:.4f}")
@@ -47,16 +47,16 @@ class TuneProgress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Move the bar."""
+        """Update the bar with the latest loss and the time left."""
         assert isinstance(pl_module, TuningModule)
         if self._bar is None or not pl_module.history:
             return
         _, name, value = pl_module.history[-1]
-        told = f"loss {value:.3f}  {self._left(trainer, pl_module)}" if name == LOSS else ""
-        self._bar.update(self._bar.task_ids[0], completed=trainer.global_step, told=told)
+        status = f"loss {value:.3f}  {self._left(trainer, pl_module)}" if name == LOSS else ""
+        self._bar.update(self._bar.task_ids[0], completed=trainer.global_step, status=status)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell the losses."""
+        """Print the held-out loss and the mean training loss since the previous held-out loss."""
         assert isinstance(pl_module, TuningModule)
         losses = [value for _, name, value in pl_module.history if name == LOSS][
             -pl_module.options.validate_every :
@@ -69,6 +69,7 @@ class TuneProgress(Callback):
         )
 
     def _left(self, trainer: Trainer, module: TuningModule) -> str:
+        """Return the estimated time left, as ``M:SS left``, from the mean time per step since the start."""
         step, began = self._started
         done = trainer.global_step - step
         left = (time.monotonic() - began) / max(done, 1) * (len(module.steps) - trainer.global_step)
@@ -80,9 +81,9 @@ class TuneProgress(Callback):
             self._bar = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Take the bar away."""
+        """Remove the bar, so that the error message is readable."""
         self._stop()

@@ -1,4 +1,4 @@
-"""Reads and checks the configuration group ``tune``."""
+"""Defines and checks the settings of a tuning run."""
 
 from __future__ import annotations
 
@@ -16,30 +16,36 @@ KEEP = ("best", "last")
 
 @dataclass(frozen=True)
 class TuneOptions:
-    """Settings of a tuning run; the keys of the configuration group ``tune``, and the seed.
+    """Settings of a tuning run: the keys of the configuration group ``tune``, and the seed.
 
     Args:
-        method: ``lora`` (small matrices beside the frozen weights) or ``full`` (all weights).
-        steps: Number of optimizer steps; ``None`` is ``epochs`` passes over the examples.
-        epochs: Passes over the examples, used where ``steps`` is ``None``.
-        batch: Dialogues of one optimizer step, over all ranks and micro-batches together.
-        accumulate: Micro-batches that each rank splits its share of a step into; saves memory, changes nothing.
+        method: ``lora`` (trains low-rank matrices, freezes the weights) or ``full`` (trains all weights).
+        steps: Number of optimizer steps; ``None`` takes ``epochs`` passes over the examples.
+        epochs: Number of passes over the examples, used if ``steps`` is ``None``.
+        batch: Number of dialogues per optimizer step, over all ranks and micro-batches.
+        accumulate: Number of micro-batches into which each step is split; more of them use less memory and give
+            the same step.
         rate: Highest learning rate of AdamW.
-        warmup: Share of the steps over which the learning rate rises; after that it falls as a cosine to 0.
-        weight_decay: Weight decay of AdamW, on matrices only.
-        clip: Largest norm of the gradient; ``None`` does not clip.
-        batching: ``grouped`` (dialogues of like length, padded) or ``packed`` (one row without padding).
-        rank: Rank of LoRA's matrices.
-        alpha: LoRA's scale; the product of the matrices is scaled by ``alpha / rank``.
-        dropout: Share of the inputs of LoRA's matrices that are dropped.
-        targets: ``all-linear``, or names of the layers that get LoRA's matrices.
-        gradient_checkpointing: Whether activations are computed again instead of kept.
-        max_tokens: Largest number of tokens of a dialogue; ``None`` is no limit.
-        validate_every: Optimizer steps between two measurements of the held-out loss; a checkpoint follows each.
-        patience: Measurements without a better held-out loss after which to stop; ``None`` never stops early.
-        keep: Weights that are kept: those of the ``best`` held-out loss or the ``last``.
-        lr_find: Whether Lightning's tuner chooses ``rate`` first.
-        seed: Random seed for the order of the examples, LoRA's first weights and dropout.
+        warmup: Share of the steps over which the learning rate rises; afterwards it falls as a cosine to 0.
+        weight_decay: Weight decay of AdamW, applied to matrices only.
+        clip: Largest allowed norm of the gradient; ``None`` does not clip.
+        batching: ``grouped`` (dialogues of similar length, padded) or ``packed`` (one row without padding).
+        rank: Rank of the LoRA matrices.
+        alpha: Scale of LoRA; the product of the matrices is multiplied by ``alpha / rank``.
+        dropout: Dropout probability of the inputs of the LoRA matrices.
+        targets: Layers that get LoRA: ``all-linear`` or names of layers.
+        gradient_checkpointing: Whether to recompute activations in the backward pass instead of keeping them.
+        max_tokens: Largest number of tokens of a dialogue; ``None`` sets no limit.
+        validate_every: Number of optimizer steps between two validations; a validation computes the held-out loss
+            and writes a checkpoint.
+        patience: Number of validations without a better held-out loss after which training stops; ``None`` never
+            stops early.
+        keep: Weights to keep: those with the ``best`` held-out loss, or the ``last``.
+        lr_find: Whether Lightning's tuner chooses ``rate`` before training.
+        seed: Random seed for the order of the examples, the initial LoRA matrices and dropout.
+
+    Raises:
+        ConfigError: Lists every value that cannot be used.
 
     Example:
         >>> TuneOptions(steps=3).replace(method="full").method
@@ -76,7 +82,7 @@ class TuneOptions:
         return TuneOptions(**{**asdict(self), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the settings as plain values."""
+        """Return the settings as a dictionary of plain values."""
         return asdict(self)
 
 
