@@ -1,4 +1,4 @@
-"""Torch hooks: the ways in to a model that no family needs to know about."""
+"""Family-independent torch hooks on the embedding layer, the layers and the output layer."""
 
 from shiftlens.hooks.embedding_tap import EmbeddingTap
 from shiftlens.hooks.head_tap import HeadTap

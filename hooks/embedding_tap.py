@@ -1,28 +1,28 @@
-"""Capture the input embeddings of a forward pass and the gradient that comes back to them."""
+"""Captures the input embeddings of a forward pass and their gradient."""
 
 from __future__ import annotations
-
-from types import TracebackType
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from shiftlens.hooks.tap import Tap
 
-class EmbeddingTap:
-    """Make the input embeddings of a model a leaf of the graph, and catch their gradient.
 
-    A forward hook replaces the embedding layer's output by a detached copy that wants a gradient;
-    a backward hook on that copy keeps what arrives. Parameters can stay frozen. Families that scale
-    embeddings afterwards (Gemma) need nothing special: ``<dL/dE, E>`` is the same for ``E`` and ``cE``.
+class EmbeddingTap(Tap):
+    """Makes the input embeddings of a model a leaf of the graph, and captures their gradient.
+
+    A forward hook replaces the output of the embedding layer by a detached copy that requires a gradient; a
+    backward hook on that copy keeps the gradient. Parameters can stay frozen. Families that scale embeddings
+    afterwards (Gemma) need nothing special: ``<dL/dE, E>`` is the same for ``E`` and ``cE``.
 
     Args:
-        model: a Hugging Face causal language model.
+        model: Hugging Face causal language model.
 
     Attributes:
-        embedding: [batch, total, width] the captured leaf of the last forward pass.
-        gradient: [batch, total, width] the gradient of the last ``backward()``; ``None`` before.
+        embedding: [batch, total, width] leaf of the last forward pass.
+        gradient: [batch, total, width] gradient of the last ``backward()``; ``None`` before.
 
     Example:
         >>> import torch
@@ -40,19 +40,11 @@ class EmbeddingTap:
     gradient: Float[Tensor, "batch total width"] | None = None
 
     def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
         self._layer: nn.Module = model.get_input_embeddings()
-        self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> EmbeddingTap:
-        self._handles.append(self._layer.register_forward_hook(self._capture))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+    def _hooks(self) -> list[RemovableHandle]:
+        return [self._layer.register_forward_hook(self._capture)]
 
     def _capture(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         self.embedding = output.detach().requires_grad_()

@@ -1,4 +1,4 @@
-"""Capture what enters the output layer, where body and head of a language model part."""
+"""Captures the input of the output layer, where body and head of a language model meet."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from shiftlens.hooks.tap import Tap
 
-class HeadTap:
-    """Cut the graph before the output layer.
 
-    Everything after that point acts on each position by itself, whatever the family does there
-    (bias, scaling, soft caps), so one backward pass through the head gives the gradients of all
-    response tokens at once, and only the body is paid for token by token. A linear head of a model in half
-    precision is computed in float32: its rows share a large common part that cancels in a gradient.
+class HeadTap(Tap):
+    """Cuts the graph before the output layer.
+
+    Everything after that point acts on each position by itself (bias, scaling, soft caps), in every family. So
+    one backward pass through the head gives the gradients of all response tokens at once, and only the body
+    costs a pass for each token. A linear head of a model in half precision is computed in float32: its rows share
+    a large common part that cancels in a gradient.
 
     Args:
-        model: a Hugging Face causal language model.
+        model: Hugging Face causal language model.
 
     Attributes:
-        body: [batch, kept, width] the hidden states as the body computed them, in its graph.
-        leaf: [batch, kept, width] the same values as a leaf, at least float32 before a linear head, from which
-            the logits were computed.
+        body: [batch, kept, width] hidden states as the body computed them, in its graph.
+        leaf: [batch, kept, width] the same values as a leaf, at least float32 before a linear head; the logits
+            were computed from it.
     """
 
     body: Float[Tensor, "batch kept width"] | None = None
     leaf: Float[Tensor, "batch kept width"] | None = None
 
     def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
         self._layer: nn.Module = model.get_output_embeddings()
-        self._handles: list[RemovableHandle] = []
-        self._graded = False
+        self._grad_was_enabled = False
 
-    def __enter__(self) -> HeadTap:
-        self._graded = torch.is_grad_enabled()
-        self._handles.append(self._layer.register_forward_pre_hook(self._capture))
+    def _hooks(self) -> list[RemovableHandle]:
+        self._grad_was_enabled = torch.is_grad_enabled()
+        handles = [self._layer.register_forward_pre_hook(self._capture)]
         if type(self._layer) is nn.Linear:
-            self._handles.append(self._layer.register_forward_hook(self._widen))
-        return self
+            handles.append(self._layer.register_forward_hook(self._widen))
+        return handles
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        torch.set_grad_enabled(self._graded)
+        super().__exit__(kind, error, at)
+        torch.set_grad_enabled(self._grad_was_enabled)
 
     def _capture(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         torch.set_grad_enabled(True)

@@ -1,23 +1,24 @@
-"""Capture what enters some modules of a model, in one pass."""
+"""Captures the inputs of some modules of a model in one pass."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from shiftlens.hooks.tap import Tap
 
-class StreamTap:
-    """Keep what enters each of some modules, such as the layers of a model and its last norm.
+
+class StreamTap(Tap):
+    """Keeps the input of each of some modules, such as the layers of a model and its last norm.
 
     Args:
-        modules: the modules; each must be called with the stream as its first positional argument.
+        modules: The modules; each must be called with the stream as its first positional argument.
 
     Attributes:
-        streams: what entered each module in the last pass, detached, in the order of the calls.
+        streams: Detached input of each module in the last pass, in the order of the calls.
 
     Example:
         >>> import torch
@@ -29,19 +30,12 @@ class StreamTap:
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
         self._modules = modules
-        self._handles: list[RemovableHandle] = []
         self.streams: list[Float[Tensor, "batch total width"]] = []
 
-    def __enter__(self) -> StreamTap:
-        self._handles = [module.register_forward_pre_hook(self._capture) for module in self._modules]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
+    def _hooks(self) -> list[RemovableHandle]:
+        return [module.register_forward_pre_hook(self._capture) for module in self._modules]
 
     def _capture(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self.streams.append(args[0].detach())

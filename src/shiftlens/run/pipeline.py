@@ -25,9 +25,10 @@ from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
 from shiftlens.results.verdict import two_sided
 from shiftlens.run.prepare import Options, Role, Rows, given, in_float32, prepare, reading
-from shiftlens.run.runner import Runner, is_main_rank
+from shiftlens.run.runner import Runner
 from shiftlens.scores.samples import Measured, measure, profile_table, samples_table, tokens_table
 from shiftlens.scores.scored import scored
+from shiftlens.support.ranks import is_main_rank
 
 
 def run(

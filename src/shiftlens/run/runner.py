@@ -15,7 +15,6 @@ import torch
 from filelock import FileLock, Timeout
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from shiftlens.attribution import AttributionModule, Costs, Engine, Ledger, Request, Row, calibrated
@@ -25,6 +24,7 @@ from shiftlens.models.identity import digest
 from shiftlens.models.loading import LM, load_lm
 from shiftlens.models.quiet import quiet_libraries
 from shiftlens.run.prepare import Role
+from shiftlens.support.ranks import is_main_rank
 from shiftlens.sweep import may_start_ranks
 
 
@@ -215,11 +215,6 @@ def _agreed(wanting: bool, work: str) -> bool:
             os.environ[_STARTED_FOR] = work  # the ranks that it may start now begin with the same work
         return wanting
     return work == os.environ[_STARTED_FOR] if _STARTED_FOR in os.environ else wanting
-
-
-def is_main_rank() -> bool:
-    """Whether this process writes the outputs; the others of a parallel run only explain samples."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from shiftlens.errors import ConfigError
 from shiftlens.scratch.prose import docstrings, prose
+from shiftlens.support.setting_rules import refuse
 
 PACKAGES = ("pydoc_data", "numpy", "scipy", "sklearn", "pandas", "statsmodels", "networkx")
 """Packages with much documentation that every installation has; ``pydoc_data`` is Python's own help."""
@@ -127,8 +128,7 @@ def from_files(paths: Sequence[str | Path], max_chars: int | None = None) -> Cor
             continue
         parts = [" ".join(part.split()) for part in text.split("\n\n")]
         documents.append((str(path), [part for part in parts if part]))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    refuse(problems)
     return corpus_of(documents, max_chars)
 
 
