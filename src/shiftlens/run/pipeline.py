@@ -64,7 +64,10 @@ def run(
         console.print(
             f"[yellow]{prompts.where}: {rows_out} prompts left out (data.on_error=skip)[/]", soft_wrap=True
         )
-    runner = Runner(ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console)
+    runner = Runner(
+        ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console,
+        options.settings,
+    )  # fmt: skip
     runner.check_ranks(len(roles["base"].encoded))
     row_views = [view for view in callbacks if isinstance(view, RowView)]
     rows = _gather(roles, row_views, runner, options.responses)

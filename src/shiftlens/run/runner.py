@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,12 +19,13 @@ from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
 from shiftlens.attribution import AttributionModule, Costs, Engine, Ledger, Request, Row, calibrated
-from shiftlens.callbacks import LedgerWriter, View
+from shiftlens.callbacks import LedgerWriter, RunningScore, View
 from shiftlens.errors import ConfigError
 from shiftlens.models.identity import digest
 from shiftlens.models.loading import LM, load_lm
 from shiftlens.models.quiet import quiet_libraries
 from shiftlens.run.prepare import Role
+from shiftlens.scores.settings import Settings
 from shiftlens.support.ranks import is_main_rank
 from shiftlens.sweep import may_start_ranks
 
@@ -40,6 +42,7 @@ class Runner:
         engine: how samples are explained.
         batch_tokens: tokens generated together.
         console: where progress is told.
+        settings: L, b and p of the mean score that is told after each turn.
     """
 
     ledger_root: Path
@@ -49,6 +52,7 @@ class Runner:
     engine: Engine
     batch_tokens: int
     console: Console
+    settings: Settings = field(default_factory=Settings)
     _loaded: tuple[Role, LM] | None = field(default=None, init=False, repr=False)
 
     def rows(self, name: str, role: Role, requests: Sequence[Request]) -> dict[str, Row]:
@@ -68,10 +72,14 @@ class Runner:
         ledger = Ledger(self.ledger_root, role.identity)
         by_key = {request.key: request for request in requests}
         if _agreed(self._wanting(ledger, role, by_key), digest(sorted(by_key))):
-            trainer = self._trainer(ledger)
+            running = RunningScore(self.settings, role.encoded)
+            trainer = self._trainer(ledger, running)
             with self._turn(name, ledger, by_key, trainer):
                 if trainer.world_size > 1 or self._wanting(ledger, role, by_key):
-                    return self._explain(name, role, ledger, by_key, trainer)
+                    rows = self._explain(name, role, ledger, by_key, trainer)
+                    if not math.isnan(running.mean):
+                        self.console.print(f"  mean instruction score of these samples: {running.mean:.3f}")
+                    return rows
         self.console.print(f"[bold]{name}[/]: all {len(by_key)} samples are in the ledger; no model work")
         return _whole(name, ledger, by_key)
 
@@ -153,11 +161,11 @@ class Runner:
                 f"use trainer.devices={prompts} or more prompts (data.limit)"
             )
 
-    def _trainer(self, ledger: Ledger) -> Trainer:
+    def _trainer(self, ledger: Ledger, *more: Callback) -> Trainer:
         trainer = Trainer(
             **instantiate(dict(self.trainer)),
             inference_mode=False,  # derivatives are taken inside the step
-            callbacks=[LedgerWriter(ledger), *self.callbacks],
+            callbacks=[LedgerWriter(ledger), *more, *self.callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,

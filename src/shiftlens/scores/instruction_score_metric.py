@@ -1,4 +1,4 @@
-"""The densities as torchmetrics metrics, for use inside Lightning modules and across ranks."""
+"""The instruction score as a torchmetrics metric: its mean over samples, also across ranks."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class InstructionScore(Metric):
     """Mean instruction score over samples; its functional core is :mod:`shiftlens.scores.importance`.
 
     Args:
-        L: levels of the sparse score.
-        b: largest level set to 0.
-        p: order of the norm in the density.
+        L: Number of levels of the sparse score.
+        b: Largest level set to 0.
+        p: Order of the norm in the density.
 
     Raises:
         ValueError: L, b or p is out of range.
@@ -43,12 +43,19 @@ class InstructionScore(Metric):
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, importance: Shaped[Tensor, "prompt response"], mask: Bool[Tensor, " prompt"]) -> None:
-        """Add one sample: its raw importance and its instruction mask."""
+    def update(self, importance: Shaped[Tensor, "sources response"], mask: Bool[Tensor, " prompt"]) -> None:
+        """Add one sample.
+
+        Args:
+            importance: [sources, response] raw importance, or the gradient of log p; the first sources are the
+                tokens of the prompt.
+            mask: [prompt] Whether a token of the prompt is an instruction token.
+        """
         levels = score(importance.detach().float().cpu().numpy(), self.L, self.b)
-        self.total += instruction_score(density(levels, self.p), mask.cpu().numpy())
+        prompt_density = density(levels, self.p)[: len(mask)]
+        self.total += instruction_score(prompt_density, mask.cpu().numpy())
         self.count += 1
 
     def compute(self) -> Float[Tensor, ""]:
-        """Mean over the samples seen; NaN before the first."""
+        """Compute the mean over the samples seen; NaN before the first."""
         return self.total / self.count
