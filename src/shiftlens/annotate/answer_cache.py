@@ -1,4 +1,4 @@
-"""Answers of language models on disk, one small JSON file each, keyed by content."""
+"""Keeps the answers of language models on disk, one small JSON file each, keyed by content."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from shiftlens.support.whole_files import write_text
 
 
 class AnswerCache:
-    """Keeps annotations by who was asked, the wording of the question, and the words. Safe for many writers.
+    """Annotations by annotating model, wording of the question, and words. Any number of processes may write.
 
     Args:
-        folder: where they are kept.
-        asked: who answers, and every setting that an answer depends on; never a secret.
+        folder: Folder of the answers.
+        asked: The model asked, and every setting that an answer depends on; never a secret.
 
     Example:
         >>> import tempfile
@@ -38,7 +38,7 @@ class AnswerCache:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, concept: Concept) -> Annotation | None:
-        """The kept annotation; ``None`` where there is none, or its file cannot be read."""
+        """Read the annotation of a concept; ``None`` where there is none or its file cannot be read."""
         try:
             values = json.loads(self._path(concept).read_text(encoding="utf-8"))["annotation"]
             return Annotation(**{**values, "words": tuple(values["words"])})
@@ -46,7 +46,7 @@ class AnswerCache:
             return None
 
     def put(self, concept: Concept, annotation: Annotation) -> None:
-        """Keep an annotation; written whole or not at all."""
+        """Keep the annotation of a concept; its file is written whole or not at all."""
         values = {"asked": self._asked, "concept": concept.words, "annotation": asdict(annotation)}
         write_text(self._path(concept), json.dumps(values, indent=1))
 

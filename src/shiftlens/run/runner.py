@@ -1,4 +1,4 @@
-"""Rows for samples: from the ledger where they are, from the model where they are missing."""
+"""Gets the rows of samples: from the ledger, or from the model where the ledger lacks them."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Runner:
     """Explains samples with one Lightning ``Trainer`` after another.
 
     Args:
-        ledger_root: folder of the ledger.
-        cache: folder of fetched models, fingerprints and calibrations.
-        trainer: arguments of the ``Trainer``.
-        callbacks: further Lightning callbacks of the prediction runs.
-        engine: how samples are explained.
-        batch_tokens: tokens generated together.
-        console: where progress is told.
-        settings: L, b and p of the mean score that is told after each turn.
+        ledger_root: Folder of the ledger.
+        cache: Folder of fetched models, fingerprints and calibrations.
+        trainer: Arguments of the ``Trainer``.
+        callbacks: Further Lightning callbacks of the prediction runs.
+        engine: Engine that explains samples.
+        batch_tokens: Prompt and response tokens whose responses are generated together.
+        console: Console that progress is printed to.
+        settings: L, b and p of the mean instruction score that is printed after each run.
     """
 
     ledger_root: Path

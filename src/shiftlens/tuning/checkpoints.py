@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, and hold nothing but plain values and tensors."""
+"""Writes checkpoints whole or not at all, with nothing but plain values and tensors in them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LAST, BEST = "last.ckpt", "best.ckpt"
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Write beside the old file, then put the new one in its place: a kill leaves one or the other."""
+    """Writes a new checkpoint beside the old one and then replaces it: a kill leaves one or the other."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint; it is on disk when this returns."""
+        """Write a checkpoint; the file is on disk when this returns."""
         target = Path(path)
         # A run that was killed while it wrote leaves a partial file as large as the checkpoint.
         for left_over in target.parent.glob(f".{target.name}.*"):
@@ -31,21 +31,21 @@ class WholeFiles(TorchCheckpointIO):
     def load_checkpoint(
         self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU; no code in it is run."""
+        """Read a checkpoint onto the CPU; no code in the file is run."""
         loaded: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         return loaded
 
 
 def checkpointing(folder: Path, options: TuneOptions, monitor: str | None) -> list[Callback]:
-    """Callbacks that save the state after each look at the held-out loss, and stop when it no longer falls.
+    """Make the callbacks that save the state after each measurement of the held-out loss, and stop early.
 
     Args:
-        folder: where checkpoints go: ``last.ckpt`` to resume from, ``best.ckpt`` with weights only.
-        options: validate_every, keep and patience.
-        monitor: name of the held-out loss; ``None`` if there is none.
+        folder: Folder of the checkpoints: ``last.ckpt`` to resume from, ``best.ckpt`` with weights only.
+        options: Settings of the run; validate_every, keep and patience are used.
+        monitor: Name of the held-out loss; ``None`` if there is none.
 
     Raises:
-        ConfigError: something needs a held-out loss, and there is none.
+        ConfigError: A setting needs a held-out loss, and there is none.
     """
     if monitor is None:
         if options.patience is not None or options.keep == "best":
@@ -54,16 +54,16 @@ def checkpointing(folder: Path, options: TuneOptions, monitor: str | None) -> li
                 "data@held_out=NAME"
             )
         return [ModelCheckpoint(folder, "last", every_n_train_steps=options.validate_every, **_PLAIN)]
-    found: list[Callback] = []
+    callbacks: list[Callback] = []
     if options.patience is not None:
-        found.append(
+        callbacks.append(
             EarlyStopping(
                 monitor, patience=options.patience, check_on_train_epoch_end=False, log_rank_zero_only=True
             )
         )
     if options.keep == "best":
-        found.append(ModelCheckpoint(folder, "best", monitor=monitor, save_weights_only=True, **_PLAIN))
-    return [*found, ModelCheckpoint(folder, "last", **_PLAIN)]
+        callbacks.append(ModelCheckpoint(folder, "best", monitor=monitor, save_weights_only=True, **_PLAIN))
+    return [*callbacks, ModelCheckpoint(folder, "last", **_PLAIN)]
 
 
 _PLAIN: dict[str, Any] = {
@@ -74,14 +74,14 @@ _PLAIN: dict[str, Any] = {
 
 
 def where_to_resume(ckpt_path: str | None, folder: Path) -> Path | None:
-    """The checkpoint to go on from.
+    """Find the checkpoint to resume from.
 
     Args:
-        ckpt_path: ``None`` for a new run, ``last`` for this folder's own if there is one, or a file.
-        folder: the run's folder of checkpoints.
+        ckpt_path: ``None`` for a new run, ``last`` for this folder's own checkpoint if there is one, or a file.
+        folder: Folder of the checkpoints of the run.
 
     Raises:
-        ConfigError: the file is not there, or the folder has a checkpoint that a new run would overwrite.
+        ConfigError: The file does not exist, or the folder has a checkpoint that a new run would overwrite.
     """
     own = folder / LAST
     if ckpt_path is None:

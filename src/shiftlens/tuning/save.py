@@ -1,4 +1,4 @@
-"""The tuned model as a folder that ``analyze.py`` and any other tool can load."""
+"""Saves the tuned model as a folder that ``analyze.py`` and any other tool can load."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def save_tuned(
     """Write a tuned model: a Hugging Face folder, or under LoRA an adapter folder with weights in bfloat16.
 
     Args:
-        model: the tuned model.
-        tokenizer: its tokenizer.
-        folder: where to.
-        record: what produced it; becomes ``record.json``.
-        start: source of the model that was tuned; an adapter's folder names it.
-        weights: name -> whole weight, where the model's own are cut over processes; ``None``: its own.
+        model: The tuned model.
+        tokenizer: Tokenizer of the model.
+        folder: Folder to write into.
+        record: Record of how the model was made; becomes ``record.json``.
+        start: Source of the model that was tuned; the folder of an adapter names it.
+        weights: Name -> whole weight, where the weights are cut over processes; ``None`` takes the model's own.
 
     Returns:
         The folder.
@@ -78,7 +78,7 @@ def _save_adapter(model: PeftModel, folder: Path, start: str, weights: Mapping[s
 
 
 def public_name(source: str) -> str:
-    """A source without the folders of this machine: a hub id as it is, else its last part.
+    """Strip the folders of this machine from a source: a hub id stays as it is, else the last part remains.
 
     Example:
         >>> public_name("org/model-7b"), public_name("/home/me/model"), public_name("package:a==1#Model.Q4_1.gguf")

@@ -1,4 +1,4 @@
-"""What was found in each layer of a model, on disk: a model is taken apart once, whatever pair it is part of."""
+"""Keeps the results of each layer of a model on disk: a model is taken apart once, whatever pair it is part of."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Arrays = Mapping[str, Shaped[np.ndarray, "..."]]
 class LayerStore:
     """One file per layer, below a folder named by the content of the model and the settings.
 
-    The identity has the weights and the type they are computed in, not the template, which the weights do not
-    depend on. Files are written whole or not at all, so whatever is there can be used, and a run that was
-    killed goes on with the layers that are missing. Any number of processes may write.
+    The identity covers the weights and the type they are computed in, and not the template, on which the weights
+    do not depend. Files are written whole or not at all, so every file that exists can be used, and a run that was
+    killed continues with the missing layers. Any number of processes may write.
 
     Args:
-        cache: folder of caches.
-        identity: the model.
-        kind: what is kept, e.g. ``concepts``.
-        settings: everything else that the numbers depend on, as plain values.
+        cache: Folder of caches.
+        identity: Identity of the model.
+        kind: Kind of the results, e.g. ``concepts``.
+        settings: All other settings that the numbers depend on, as plain values.
 
     Example:
         >>> import tempfile
@@ -49,16 +49,16 @@ class LayerStore:
 
     @property
     def shape(self) -> dict[str, int] | None:
-        """Numbers of layers and heads of the model; ``None`` before it was looked at."""
+        """Numbers of layers and heads of the model; ``None`` before the first look at it."""
         path = self.folder / "about.json"
         return dict(json.loads(path.read_text(encoding="utf-8"))["model"]) if path.exists() else None
 
     def describe(self, shape: Mapping[str, int]) -> None:
-        """Keep the model's numbers of layers and heads, and beside them the settings, for people."""
+        """Keep the model's numbers of layers and heads, with the settings for human readers."""
         write_text(self.folder / "about.json", json.dumps({**self._about, "model": dict(shape)}, indent=1))
 
     def missing(self, layers: Sequence[int]) -> list[int]:
-        """Those of some layers that are not there."""
+        """List those of some layers that are not kept yet."""
         return [layer for layer in layers if not self._path(layer).exists()]
 
     def save(self, layer: int, arrays: Arrays) -> None:
@@ -67,7 +67,7 @@ class LayerStore:
         write_whole(self._path(layer), lambda partial: save_file(tensors, partial))
 
     def load(self, layer: int) -> dict[str, Shaped[np.ndarray, ...]]:
-        """The arrays of a layer that is there."""
+        """Load the arrays of a layer that is kept."""
         return load_file(self._path(layer))
 
     def _path(self, layer: int) -> Path:
