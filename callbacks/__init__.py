@@ -5,6 +5,7 @@ from shiftlens.callbacks.concepts import Concepts
 from shiftlens.callbacks.explain_bar import Progress
 from shiftlens.callbacks.faithfulness import Faithfulness
 from shiftlens.callbacks.ledger_writer import LedgerWriter
+from shiftlens.callbacks.running_score import RunningScore
 from shiftlens.callbacks.token_shift import TokenShift
 from shiftlens.callbacks.training import ShiftCurves
 from shiftlens.callbacks.word_pairs import WordPairs
@@ -15,6 +16,7 @@ __all__ = [
     "LedgerWriter",
     "Progress",
     "RowView",
+    "RunningScore",
     "ShiftCurves",
     "TokenShift",
     "TrainingLook",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from shiftlens.hooks.tap import Tap
 
-class EmbeddingTap:
+
+class EmbeddingTap(Tap):
     """Context manager that makes the input embeddings of a model a leaf of the graph and captures their gradient.
 
     A forward hook replaces the output of the embedding layer by a detached tensor that requires a gradient; a hook
@@ -40,19 +40,11 @@ class EmbeddingTap:
     gradient: Float[Tensor, "batch total width"] | None = None
 
     def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
         self._layer: nn.Module = model.get_input_embeddings()
-        self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> EmbeddingTap:
-        self._handles.append(self._layer.register_forward_hook(self._capture))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+    def _hooks(self) -> list[RemovableHandle]:
+        return [self._layer.register_forward_hook(self._capture)]
 
     def _capture(self, layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         self.embedding = output.detach().requires_grad_()

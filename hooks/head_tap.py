@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
+from shiftlens.hooks.tap import Tap
 
-class HeadTap:
+
+class HeadTap(Tap):
     """Context manager that cuts the graph before the output layer.
 
     After the cut, each position is computed by itself in every family (bias, scaling, soft caps). So one backward
@@ -33,24 +35,22 @@ class HeadTap:
     leaf: Float[Tensor, "batch kept width"] | None = None
 
     def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
         self._layer: nn.Module = model.get_output_embeddings()
-        self._handles: list[RemovableHandle] = []
-        self._graded = False
+        self._grad_was_enabled = False
 
-    def __enter__(self) -> HeadTap:
-        self._graded = torch.is_grad_enabled()
-        self._handles.append(self._layer.register_forward_pre_hook(self._capture))
+    def _hooks(self) -> list[RemovableHandle]:
+        self._grad_was_enabled = torch.is_grad_enabled()
+        handles = [self._layer.register_forward_pre_hook(self._capture)]
         if type(self._layer) is nn.Linear:
-            self._handles.append(self._layer.register_forward_hook(self._widen))
-        return self
+            handles.append(self._layer.register_forward_hook(self._widen))
+        return handles
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        torch.set_grad_enabled(self._graded)
+        super().__exit__(kind, error, at)
+        torch.set_grad_enabled(self._grad_was_enabled)
 
     def _capture(self, layer: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         torch.set_grad_enabled(True)

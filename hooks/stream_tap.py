@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from types import TracebackType
 
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from shiftlens.hooks.tap import Tap
 
-class StreamTap:
+
+class StreamTap(Tap):
     """Context manager that stores the inputs of modules, such as the layers of a model and its last norm.
 
     Args:
@@ -30,19 +31,12 @@ class StreamTap:
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
+        super().__init__()
         self._modules = modules
-        self._handles: list[RemovableHandle] = []
         self.streams: list[Float[Tensor, "batch total width"]] = []
 
-    def __enter__(self) -> StreamTap:
-        self._handles = [module.register_forward_pre_hook(self._capture) for module in self._modules]
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
+    def _hooks(self) -> list[RemovableHandle]:
+        return [module.register_forward_pre_hook(self._capture) for module in self._modules]
 
     def _capture(self, module: nn.Module, args: tuple[Tensor, ...]) -> None:
         self.streams.append(args[0].detach())

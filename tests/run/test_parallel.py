@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -106,6 +107,10 @@ def test_two_ranks_give_the_rows_and_findings_of_one(words, single, tmp_path):
     # Each of the two wrote shards of its own; only the first one wrote the outputs, and spoke.
     assert len(list(tmp_path.glob("ledger/*/*.parquet"))) >= 4
     assert done.stdout.count("What changed") == 1
+    samples = pd.read_parquet(tmp_path / "out" / "tables" / "samples.parquet")
+    means = samples.groupby("role")["instruction_score"].mean()
+    told = [line.split()[-1] for line in done.stdout.splitlines() if "mean instruction score of these" in line]
+    assert told == [f"{means[role]:.3f}" for role in ("base", "tuned")]  # over the samples of both ranks
     same_results(single, tmp_path)
 
 

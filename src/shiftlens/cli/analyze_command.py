@@ -63,8 +63,8 @@ def _analyze(cfg: DictConfig) -> None:
     from shiftlens.report.make_sinks import finish, make_sinks
     from shiftlens.results.analysis import Analysis
     from shiftlens.run.pipeline import run
-    from shiftlens.run.runner import is_main_rank
     from shiftlens.run.scores_run import run_scores
+    from shiftlens.support.ranks import is_main_rank
 
     console = Console(quiet=not is_main_rank())
     config = resolved(cfg)

@@ -26,10 +26,10 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     from shiftlens.models.pair import pair_from_config
     from shiftlens.prompts.readers import read_prompts
     from shiftlens.report.make_sinks import finish, make_sinks
-    from shiftlens.run.runner import is_main_rank
     from shiftlens.run.tune_pipeline import next_command, tune
     from shiftlens.scratch import pretrain
     from shiftlens.support.conf_files import choices, model_config
+    from shiftlens.support.ranks import is_main_rank
 
     console = Console(quiet=not is_main_rank())
     callbacks, problems = make_callbacks(config.get("callbacks"))

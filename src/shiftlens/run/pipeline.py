@@ -25,10 +25,11 @@ from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
 from shiftlens.run.prepare import Options, prepare
-from shiftlens.run.runner import Runner, is_main_rank
+from shiftlens.run.runner import Runner
 from shiftlens.scores.precision import REDUCED, agreement
 from shiftlens.scores.samples import Measured, measure, samples_table
 from shiftlens.scores.scored import scored
+from shiftlens.support.ranks import is_main_rank
 
 
 def run(
@@ -64,7 +65,10 @@ def run(
         console.print(
             f"[yellow]{prompts.where}: {rows_out} prompts left out (data.on_error=skip)[/]", soft_wrap=True
         )
-    runner = Runner(ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console)
+    runner = Runner(
+        ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console,
+        options.settings, options.method,
+    )  # fmt: skip
     runner.check_ranks(len(roles["base"].encoded))
     row_views = [view for view in callbacks if isinstance(view, RowView)]
     rows = _gather(roles, row_views, runner, options.responses)

@@ -1,8 +1,9 @@
-"""Rows for samples: from the ledger where they are, from the model where they are missing."""
+"""Gets the rows of samples: from the ledger, or from the model where the ledger lacks them."""
 
 from __future__ import annotations
 
 import gc
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,16 +16,18 @@ import torch
 from filelock import FileLock, Timeout
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from shiftlens.attribution import AttributionModule, Costs, Engine, Ledger, Request, Row, calibrated
+from shiftlens.attribution.methods import Gradient, Method
 from shiftlens.attribution.role import Role
-from shiftlens.callbacks import LedgerWriter, View
+from shiftlens.callbacks import LedgerWriter, RunningScore, View
 from shiftlens.errors import ConfigError
 from shiftlens.models.identity import digest
 from shiftlens.models.loading import LM, load_lm
 from shiftlens.models.quiet import quiet_libraries
+from shiftlens.scores.settings import Settings
+from shiftlens.support.ranks import is_main_rank
 from shiftlens.sweep import may_start_ranks
 
 
@@ -33,13 +36,15 @@ class Runner:
     """Explains samples with one Lightning ``Trainer`` after another.
 
     Args:
-        ledger_root: folder of the ledger.
-        cache: folder of fetched models, fingerprints and calibrations.
-        trainer: arguments of the ``Trainer``.
-        callbacks: further Lightning callbacks of the prediction runs.
-        engine: how samples are explained.
-        batch_tokens: tokens generated together.
-        console: where progress is told.
+        ledger_root: Folder of the ledger.
+        cache: Folder of fetched models, fingerprints and calibrations.
+        trainer: Arguments of the ``Trainer``.
+        callbacks: Further Lightning callbacks of the prediction runs.
+        engine: Engine that explains samples.
+        batch_tokens: Prompt and response tokens whose responses are generated together.
+        console: Console that progress is printed to.
+        settings: L, b and p of the mean instruction score that is printed after each run.
+        method: Method of attribution of that score.
     """
 
     ledger_root: Path
@@ -49,6 +54,8 @@ class Runner:
     engine: Engine
     batch_tokens: int
     console: Console
+    settings: Settings = field(default_factory=Settings)
+    method: Method = field(default_factory=Gradient)
     _loaded: tuple[Role, LM] | None = field(default=None, init=False, repr=False)
 
     def rows(self, name: str, role: Role, requests: Sequence[Request]) -> dict[str, Row]:
@@ -68,10 +75,14 @@ class Runner:
         ledger = Ledger(self.ledger_root, role.identity)
         by_key = {request.key: request for request in requests}
         if _agreed(self._wanting(ledger, role, by_key), digest(sorted(by_key))):
-            trainer = self._trainer(ledger)
+            running = RunningScore(self.settings, self.method, role.encoded)
+            trainer = self._trainer(ledger, running)
             with self._turn(name, ledger, by_key, trainer):
                 if trainer.world_size > 1 or self._wanting(ledger, role, by_key):
-                    return self._explain(name, role, ledger, by_key, trainer)
+                    rows = self._explain(name, role, ledger, by_key, trainer)
+                    if not math.isnan(running.mean):
+                        self.console.print(f"  mean instruction score of these samples: {running.mean:.3f}")
+                    return rows
         self.console.print(f"[bold]{name}[/]: all {len(by_key)} samples are in the ledger; no model work")
         return _whole(name, ledger, by_key)
 
@@ -153,11 +164,11 @@ class Runner:
                 f"use trainer.devices={prompts} or more prompts (data.limit)"
             )
 
-    def _trainer(self, ledger: Ledger) -> Trainer:
+    def _trainer(self, ledger: Ledger, *more: Callback) -> Trainer:
         trainer = Trainer(
             **instantiate(dict(self.trainer)),
             inference_mode=False,  # derivatives are taken inside the step
-            callbacks=[LedgerWriter(ledger), *self.callbacks],
+            callbacks=[LedgerWriter(ledger), *more, *self.callbacks],
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
@@ -214,11 +225,6 @@ def _agreed(wanting: bool, work: str) -> bool:
             os.environ[_STARTED_FOR] = work  # the ranks that it may start now begin with the same work
         return wanting
     return work == os.environ[_STARTED_FOR] if _STARTED_FOR in os.environ else wanting
-
-
-def is_main_rank() -> bool:
-    """Whether this process writes the outputs; the others of a parallel run only explain samples."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 @contextmanager

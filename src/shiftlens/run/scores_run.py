@@ -1,4 +1,4 @@
-"""The way through without a model: scores that were kept, in; the same tests, tables and maps, out."""
+"""Runs the analysis on scores computed elsewhere (``data=scores``); loads no model."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ _TOLD = 20  # problems printed; the record of the run has all
 
 @dataclass(frozen=True)
 class ScoresOptions:
-    """What is asked of imported scores.
+    """Options of an analysis of imported scores.
 
     Args:
-        base: Parquet file or folder of pickles.
-        tuned: the same of the tuned model.
-        prompts: file with the texts and spans of pickles; ``None`` where both are tables.
-        name: data set of prompts that name none.
-        datasets: beginning of an id -> data set, for prompts that name none.
+        base: Scores of the base model: a Parquet file or a folder of pickles.
+        tuned: Scores of the tuned model.
+        prompts: File with the texts and spans of pickles; ``None`` where both sources are tables.
+        name: Data set of prompts that name none.
+        datasets: Beginning of an id -> data set, for prompts that name none.
         levels: L of scores that were kept as S.
-        limit: most prompts.
-        skip: leave out faults and prompts without a match.
+        limit: Largest number of prompts; ``None`` is all.
+        skip: Whether faulty rows and prompts without a match are left out.
         settings: L, b and p.
-        seed: of bootstrap, relabellings and random masks.
-        map_prompt: id of the prompt whose map is shown first.
+        seed: Random seed for bootstrap intervals, relabellings and random masks.
+        map_prompt: Id of the prompt whose map is shown first; ``None`` is the one with the median shift.
         map_b: b of the maps.
-        maps: number of prompts with a map.
-        permutations: relabellings of each permutation test.
-        controls: rival explanations beyond the usual ones, by name.
+        maps: Number of prompts with a map.
+        permutations: Relabellings of each permutation test.
+        controls: Rival explanations beyond the usual ones, by name.
     """
 
     base: Path

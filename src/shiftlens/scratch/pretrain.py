@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
@@ -24,6 +23,7 @@ from shiftlens.scratch.prefixed_logger import Prefixed
 from shiftlens.scratch.scratch_options import PretrainOptions, TextOptions, pretrain_options
 from shiftlens.scratch.text import Corpus, from_files, installed
 from shiftlens.scratch.tokenizer import make_tokenizer
+from shiftlens.support.ranks import is_main_rank
 from shiftlens.tuning.checkpoints import where_to_resume
 from shiftlens.tuning.examples import Example
 from shiftlens.tuning.fit import TuneRecord, fit
@@ -84,7 +84,7 @@ def pretrain(
         ckpt_path=where_to_resume("last", folder / "pretrain" / "checkpoints"),
     )
     weights = whole_weights(made.lm.model) if record.ranks > 1 else None
-    if getattr(rank_zero_only, "rank", 0) == 0:
+    if is_main_rank():
         save_tuned(made.lm.model, tokenizer, base, facts(options, corpus, record), "random weights", weights)
     if record.ranks > 1:
         torch.distributed.barrier()  # the other ranks will read the folder that rank 0 writes

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from shiftlens.errors import ConfigError
 from shiftlens.scratch.prose import docstrings, prose
+from shiftlens.support.setting_rules import refuse
 
 PACKAGES = ("pydoc_data", "numpy", "scipy", "sklearn", "pandas", "statsmodels", "networkx")
 """Packages with much documentation that every installation has; ``pydoc_data`` is Python's help text."""
@@ -136,8 +137,7 @@ def from_files(paths: Sequence[str | Path], max_chars: int | None = None) -> Cor
             continue
         paragraphs = [" ".join(lines.split()) for lines in text.split("\n\n")]
         documents.append((str(path), [paragraph for paragraph in paragraphs if paragraph]))
-    if problems:
-        raise ConfigError("\n".join(problems))
+    refuse(problems)
     return corpus_of(documents, max_chars)
 
 

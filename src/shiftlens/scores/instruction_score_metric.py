@@ -44,15 +44,16 @@ class InstructionScore(Metric):
         self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("count", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, importance: Shaped[Tensor, "prompt response"], mask: Bool[Tensor, " prompt"]) -> None:
+    def update(self, importance: Shaped[Tensor, "sources response"], mask: Bool[Tensor, " prompt"]) -> None:
         """Add one sample.
 
         Args:
-            importance: [prompt, response] raw importance.
-            mask: [prompt] which tokens are instruction tokens.
+            importance: [sources, response] raw importance; the first sources are the tokens of the prompt.
+            mask: [prompt] which tokens of the prompt are instruction tokens.
         """
         levels = score(importance.detach().float().cpu().numpy(), self.L, self.b)
-        self.total += instruction_score(density(levels, self.p), mask.cpu().numpy())
+        prompt_density = density(levels, self.p)[: len(mask)]
+        self.total += instruction_score(prompt_density, mask.cpu().numpy())
         self.count += 1
 
     def compute(self) -> Float[Tensor, ""]:
