@@ -14,7 +14,8 @@ from helpers.tiny import save_pair, tokenizer
 from scipy import stats
 
 import shiftlens as sl
-from shiftlens.analyses.crossed.compute import crossed_findings, split
+from shiftlens.analyses.crossed.compute import split
+from shiftlens.analyses.crossed.findings import crossed_findings
 from shiftlens.errors import ConfigError, PromptError
 from shiftlens.report.page import render_report
 
@@ -76,9 +77,9 @@ def test_every_finding_has_a_verdict(ran):
 
 def test_samples_stay_each_models_own_response(ran, pair, tmp_path):
     plain, _ = analyze(tmp_path, pair)
-    crossed = ran[1].samples
+    crossed = ran[1].tables["samples"]
     assert (crossed["text"] == crossed["role"]).all()
-    assert crossed.drop(columns="engine").equals(plain.samples.drop(columns="engine"))
+    assert crossed.drop(columns="engine").equals(plain.tables["samples"].drop(columns="engine"))
 
 
 def test_the_effects_are_paired_tests_over_prompts(ran):
@@ -130,14 +131,14 @@ def test_both_models_explain_the_responses_of_one(ran, pair, writer):
     folder, both, _ = ran
     analysis, told = analyze(folder, pair, f"data.responses={writer}")
     assert "to explain" not in told
-    assert (analysis.samples["text"] == writer).all()
+    assert (analysis.tables["samples"]["text"] == writer).all()
     known = both.tables["crossed"].set_index(["role", "text", "id"])["instruction_score"]
-    for row in analysis.samples.itertuples():
+    for row in analysis.tables["samples"].itertuples():
         assert row.instruction_score == known[row.role, writer, row.id]
-    assert analysis.samples.groupby("id")["response"].nunique().eq(1).all()
-    assert analysis.samples.groupby("id")["finished"].nunique().eq(1).all()
+    assert analysis.tables["samples"].groupby("id")["response"].nunique().eq(1).all()
+    assert analysis.tables["samples"].groupby("id")["finished"].nunique().eq(1).all()
     # A rating judges the tuned model's response, whoever reads it.
-    rated = analysis.samples.loc[analysis.samples["id"] == "three", "rating"]
+    rated = analysis.tables["samples"].loc[analysis.tables["samples"]["id"] == "three", "rating"]
     assert rated.notna().all() if writer == "tuned" else rated.isna().all()
 
 
@@ -147,13 +148,13 @@ def test_given_responses_only(pair, tmp_path):
     assert all(f"prompt {record['id']}" in str(error.value) for record in RECORDS)
     records = [{**RECORDS[0], "response": "the words in order"}, *RECORDS[1:]]
     analysis, _ = analyze(tmp_path, pair, "data.responses=given", "data.on_error=skip", records=records)
-    assert analysis.samples["response"].tolist() == ["the words in order"] * 2
-    assert (analysis.samples["text"] == "given").all()
+    assert analysis.tables["samples"]["response"].tolist() == ["the words in order"] * 2
+    assert (analysis.tables["samples"]["text"] == "given").all()
     # Elsewhere a given response stands only where each model has its own.
     own, _ = analyze(tmp_path, pair, records=records)
-    assert own.samples["text"].tolist() == ["given", "base", "base", "given", "tuned", "tuned"]
+    assert own.tables["samples"]["text"].tolist() == ["given", "base", "base", "given", "tuned", "tuned"]
     both, _ = analyze(tmp_path, pair, "data.responses=both", records=records)
-    assert "the words in order" not in set(both.samples["response"])
+    assert "the words in order" not in set(both.tables["samples"]["response"])
 
 
 def test_a_response_goes_over_as_text_where_ids_mean_something_else(tmp_path):
@@ -167,8 +168,8 @@ def test_a_response_goes_over_as_text_where_ids_mean_something_else(tmp_path):
     words._tokenizer = other
     words.save_pretrained(base)
     analysis, _ = analyze(tmp_path, (base, tuned), "data.responses=tuned", "data.max_new_tokens=40")
-    assert analysis.samples.groupby("id")["response"].nunique().eq(1).all()
-    assert any(a in text or b in text for text in analysis.samples["response"])
+    assert analysis.tables["samples"].groupby("id")["response"].nunique().eq(1).all()
+    assert any(a in text or b in text for text in analysis.tables["samples"]["response"])
 
 
 def test_an_unknown_choice_is_an_error(pair, tmp_path):

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from shiftlens.analyses.density.t1_t2 import base_vs_tuned, followed_vs_unfollowed
+from shiftlens.results.section import Section
 from shiftlens.scores.following import followed_or_rated
 from shiftlens.stats.contrast import Question
 from shiftlens.stats.one_sample import mean_of
@@ -148,7 +149,8 @@ def test_t2_pairs_by_prompt_whatever_the_order():
 def test_findings_are_strict_json_even_if_not_testable():
     finding = followed_vs_unfollowed(samples(follow=lambda i: True))
     assert not finding.testable
-    assert "not testable" in finding.note
+    assert finding.why_not == "needs at least 2 samples in each group, has 12 and 0"
+    assert finding.verdict == "" and Section([finding]).findings[0].verdict == "not testable"
     json.dumps(finding.to_dict(), allow_nan=False)
 
 

@@ -181,9 +181,9 @@ def test_what_cannot_be_tested_says_so_and_holds_no_nan() -> None:
     verbs = Annotation("verbs", "syntax", "none")
     same = concept_evidence([[verbs, NONE]] * 3, [[verbs, NONE]] * 3, [np.arange(2)] * 3)
     assert all(f.p is None and f.p_corrected is None and f.ci is None and f.effect is None for f in same.findings)
-    assert all(f.note == "not testable: no matched concept gained or lost it" for f in same.findings)
+    assert all(f.why_not == "no matched concept gained or lost it" and not f.note for f in same.findings)
     empty = concept_evidence([], [], [])
-    assert {f.note for f in empty.findings} == {"not testable: there are no concepts"}
+    assert {f.why_not for f in empty.findings} == {"there are no concepts"}
     assert empty.shares.empty and empty.interpretability.empty and empty.keywords.empty
     one = concept_evidence([[NONE] * 6], [[verbs] * 6], [np.arange(6)])
     told = one.findings[0]

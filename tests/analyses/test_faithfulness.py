@@ -10,7 +10,8 @@ from helpers.in_process import analyze
 from helpers.tiny import FAMILIES, tiny, tokenizer
 from scipy import stats
 
-from shiftlens.analyses.faithfulness.compute import faithfulness_findings, rank_correlation
+from shiftlens.analyses.faithfulness.compute import rank_correlation
+from shiftlens.analyses.faithfulness.findings import faithfulness_findings
 from shiftlens.attribution import AttributionModule, Engine, Request
 from shiftlens.attribution.methods.ablation import ablate
 from shiftlens.callbacks import Faithfulness
@@ -164,7 +165,7 @@ def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
         [(role, by) for role in ("base", "tuned") for by in ("zero", "mean", "zero_vs_mean")], 2
     )
     assert set(table.loc[table["role"] == "base", "id"]) == set(table.loc[table["role"] == "tuned", "id"])
-    lengths = analysis.samples.set_index(["role", "id"])["n_response"]
+    lengths = analysis.tables["samples"].set_index(["role", "id"])["n_response"]
     rows = table.groupby(["role", "id", "replaced_by"]).size()
     assert all(count == lengths[role, name] for (role, name, _), count in rows.items())
     assert "ablation for 4" in told

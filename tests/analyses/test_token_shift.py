@@ -16,10 +16,10 @@ import shiftlens as sl
 from shiftlens.analyses.token_shift.compute import (
     instruction_share,
     kinds,
-    shift_findings,
     shift_profile,
     shift_rows,
 )
+from shiftlens.analyses.token_shift.findings import shift_findings
 
 
 @pytest.fixture(scope="module")

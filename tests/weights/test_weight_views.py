@@ -288,7 +288,7 @@ def test_a_model_against_itself_is_not_rotated_and_gains_nothing(looked, lms):
         assert not pairs.tables[table][["gained", "lost"]].any(axis=None)
     assert (pairs.tables["verb_shares"]["n"] == 0).all() and pairs.tables["verb_shares"]["share"].isna().all()
     for finding in (*concepts.findings, *pairs.findings):
-        assert finding.p is None and finding.note.startswith("not testable: ")
+        assert finding.p is None and finding.why_not and finding.verdict == "not testable"
 
 
 def test_models_that_cannot_be_compared_have_their_own_tables_and_a_reason(looked, lms, monkeypatch):
@@ -301,15 +301,13 @@ def test_models_that_cannot_be_compared_have_their_own_tables_and_a_reason(looke
     section = concepts.section(identities)
     assert set(section.tables) == {"concepts", "explained_variance"}
     (finding,) = section.findings
-    assert finding.note == (
-        "not testable: base has 2 layers with 6 concepts of width 32, tuned 1 with 2 of width 7"
-    )
+    assert finding.why_not == "base has 2 layers with 6 concepts of width 32, tuned 1 with 2 of width 7"
     deeper = {key: pairs.load(key) for key in identities.values()}
     deeper[lms["tuned"].identity] = dataclasses.replace(deeper[lms["tuned"].identity], depth=3)
     monkeypatch.setattr(pairs, "load", deeper.get)
     section = pairs.section(identities)
     assert set(section.tables) == {"word_pairs"}
-    assert section.findings[0].p is None and "tuned 3" in section.findings[0].note
+    assert section.findings[0].p is None and "tuned 3" in section.findings[0].why_not
 
 
 def test_an_annotation_that_stopped_is_kept_and_not_compared(looked, lms, monkeypatch):
@@ -330,7 +328,7 @@ def test_an_annotation_that_stopped_is_kept_and_not_compared(looked, lms, monkey
     assert (table["note"].iloc[:4] == "").all() and (table["note"].iloc[4:12] == "not asked about").all()
     assert "annotation_shares" not in section.tables
     told = next(f for f in section.findings if f.name == "concepts/interpretable")
-    assert told.note == "not testable: 4 done, budget spent"
+    assert told.why_not == "4 done, budget spent"
     assert any(f.name == "concepts/rotation/all" and f.p is not None for f in section.findings)
 
 
