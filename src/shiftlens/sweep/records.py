@@ -1,7 +1,7 @@
-"""What a sweep keeps on disk about itself: the plan, and one record per job.
+"""Stores the plan of a sweep and one record per job, as files in the folder of the sweep.
 
-Jobs may run in other processes or on other machines, and their launcher may lose them. So a job writes its own
-record into the sweep's folder when it starts and when it ends, and whoever wants to know reads the folder.
+Jobs may run in other processes or on other machines, and a launcher may lose jobs. So each job writes its own
+record into the folder of the sweep when the job starts and when it ends; the summary reads the records there.
 """
 
 from __future__ import annotations
@@ -19,45 +19,45 @@ JOBS = "jobs"
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep set out to do.
+    """Jobs that a sweep intends to run.
 
     Args:
-        jobs: the overrides of each job by number; ``None`` where the sweeper decides as it goes.
-        launcher: where jobs run, e.g. ``joblib``.
+        jobs: Overrides of each job, by number; ``None`` if the sweeper chooses jobs during the sweep.
+        launcher: Name of the launcher, e.g. ``joblib``.
     """
 
     jobs: list[list[str]] | None
     launcher: str
 
     def write(self, folder: Path) -> None:
-        """Begin a sweep in ``folder``: write the plan, and forget the jobs of an earlier sweep there."""
+        """Write the plan into ``folder``, and delete the job records of an earlier sweep there."""
         for old in (folder / JOBS).glob("*.json"):
             old.unlink()
         _write(folder / PLAN, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """The plan of the sweep in ``folder``.
+        """Read the plan of the sweep in ``folder``.
 
         Raises:
-            FileNotFoundError: there is no sweep.
+            FileNotFoundError: The folder holds no sweep.
         """
         return cls(**json.loads((folder / PLAN).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """What became of one job.
+    """Settings and outcome of one job.
 
     Args:
-        number: its place in the sweep, from 0.
-        overrides: its settings as on the command line.
-        status: ``done``, ``failed``, ``running``, ``lost`` (started, ended without a word) or ``not started``.
-        folder: its run folder; relative to that of the sweep where it lies within.
-        started: when, in seconds since 1970.
-        seconds: how long it took.
-        error: what went wrong, in the words of the error.
-        traceback: where, for errors that are no fault of the settings.
+        number: Number of the job in the sweep, from 0.
+        overrides: Settings of the job, as on the command line.
+        status: ``done``, ``failed``, ``running``, ``lost`` (started, but no end recorded) or ``not started``.
+        folder: Run folder of the job, relative to the folder of the sweep.
+        started: Time of the start, in seconds since 1970.
+        seconds: Duration in seconds.
+        error: Message of the error; ``""`` if there was none.
+        traceback: Traceback of the error; ``""`` for errors that the settings caused.
     """
 
     number: int
@@ -71,24 +71,24 @@ class JobRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to be expected of it."""
+        """Whether the job is no longer running."""
         return self.status != "running"
 
     def write(self, sweep: Path) -> None:
-        """Write the record into the folder of its sweep."""
+        """Write the record into the folder of the sweep."""
         _write(sweep / JOBS / f"{self.number}.json", asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> JobRecord:
-        """The record in a file."""
+        """Read the record from a file."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def read_jobs(sweep: Path) -> list[JobRecord]:
-    """The records in the folder of a sweep, by number.
+    """Read all job records of a sweep, sorted by number.
 
     Args:
-        sweep: the folder.
+        sweep: Folder of the sweep.
 
     Example:
         >>> import tempfile
@@ -103,10 +103,10 @@ def read_jobs(sweep: Path) -> list[JobRecord]:
 
 
 def swept(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """The keys that are not the same in all jobs, in the order of the command line.
+    """List the keys whose values differ between jobs, in the order of the command line.
 
     Args:
-        jobs: the overrides of each job.
+        jobs: Overrides of each job.
 
     Example:
         >>> swept([["model=a", "saliency.b=0", "saliency.p=2"], ["model=a", "saliency.b=3", "saliency.p=2"]])
@@ -120,7 +120,7 @@ def swept(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def split(override: str) -> tuple[str, str]:
-    """Key and value of an override.
+    """Split an override into key and value.
 
     Example:
         >>> split("saliency.b=0")
@@ -131,7 +131,11 @@ def split(override: str) -> tuple[str, str]:
 
 
 def label(overrides: Sequence[str], keys: Sequence[str]) -> str:
-    """What sets a job apart: its overrides of the swept keys, or all where nothing is swept.
+    """Label a job by its overrides of the swept keys, or by all its overrides if no key is swept.
+
+    Args:
+        overrides: Overrides of the job.
+        keys: Swept keys.
 
     Example:
         >>> label(["model=a", "saliency.b=0"], ["saliency.b"])
@@ -141,11 +145,11 @@ def label(overrides: Sequence[str], keys: Sequence[str]) -> str:
 
 
 def line(job: JobRecord, keys: list[str]) -> str:
-    """One job in one line.
+    """Describe the outcome of a job in one line.
 
     Args:
-        job: its record.
-        keys: the swept keys.
+        job: Record of the job.
+        keys: Swept keys.
 
     Example:
         >>> line(JobRecord(3, ["saliency.b=99"], "failed", seconds=2.0, error="b must be below L"), ["saliency.b"])
