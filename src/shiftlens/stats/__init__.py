@@ -1,1 +1,1 @@
-"""Statistical tests, intervals and corrections; they know numbers and groups only."""
+"""Statistical tests, intervals and corrections on plain arrays; nothing here depends on models or prompts."""

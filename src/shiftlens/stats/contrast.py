@@ -1,4 +1,4 @@
-"""T1 and T2 as sets of records to compare, so that one code runs the test, the grid and every control."""
+"""Describes T1 and T2 as index sets of records, so that the test, the grid and every control share one code."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Question:
     """Which records are expected to score higher than which.
 
     Args:
-        paired: T2 (one prompt under two models), else T1 (two groups of responses).
-        high: indices of the followed (T1) or tuned (T2) records.
-        low: indices of the unfollowed or base records; in T2 in the order of ``high``.
-        strata: data set of each record of ``high``, then of ``low``.
+        paired: Whether this is T2 (the same prompts under two models) and not T1 (two groups of responses).
+        high: Indices of the followed (T1) or tuned (T2) records.
+        low: Indices of the unfollowed (T1) or base (T2) records; in T2 in the order of ``high``.
+        strata: Data set of each record of ``high``, then of each record of ``low``.
     """
 
     paired: bool
@@ -38,23 +38,27 @@ class Question:
 
     @property
     def used(self) -> Int[np.ndarray, " _"]:
-        """Indices of all records that take part, ``high`` first."""
+        """[n] indices of all compared records, ``high`` first."""
         return np.concatenate([self.high, self.low])
 
     @property
     def labels(self) -> Bool[np.ndarray, " _"]:
-        """For each of ``used`` whether it is in ``high``."""
+        """[n] for each record of ``used``, whether it is in ``high``."""
         return np.arange(len(self.used)) < len(self.high)
 
     @property
     def size(self) -> str:
-        """How much takes part, in words."""
+        """Number of compared prompts (T2) or responses (T1), in words."""
         if self.paired:
             return f"{len(self.high)} prompts"
         return f"{len(self.high)} + {len(self.low)} responses"
 
     def where(self, keep: Bool[np.ndarray, " records"]) -> Question:
-        """The question on fewer records; a pair stays only whole."""
+        """Restrict the question to some of the records.
+
+        Args:
+            keep: [records] Whether each record may be used; T2 drops a pair unless both its records may.
+        """
         if self.paired:
             pairs = keep[self.high] & keep[self.low]
             stays = np.concatenate([pairs, pairs])
@@ -65,16 +69,23 @@ class Question:
         return replace(self, high=self.high[high], low=self.low[low], strata=strata)
 
     def compare(self, values: Float[np.ndarray, " records"]) -> Comparison:
-        """Welch's t (T1) or paired t (T2), one-sided, with Hedges g and without an interval.
+        """Run the one-sided Welch t-test (T1) or paired t-test (T2), with Hedges g and without an interval.
 
         Args:
-            values: [records] one number per record.
+            values: [records] One number per record.
         """
         test = paired if self.paired else independent
         return test(values[self.high], values[self.low], resamples=0)
 
     def t(self, values: Float[np.ndarray, "cells records"]) -> Float[np.ndarray, " cells"]:
-        """[cells] the same t for many measures at once; 0 where one does not vary."""
+        """Compute the t of :meth:`compare` for many measures at once.
+
+        Args:
+            values: [cells, records] One measure per row.
+
+        Returns:
+            [cells] t-values; 0 for a measure that does not vary.
+        """
         if self.paired:
             differences = values[:, self.high] - values[:, self.low]
             return paired_t(differences, np.ones((1, len(self.high))))[0][:, 0]
@@ -83,12 +94,12 @@ class Question:
     def permute(
         self, scores: Float[np.ndarray, "cells records"], permutations: int = PERMUTATIONS, seed: int = 0
     ) -> MaxT:
-        """The permutation test under every setting of a grid.
+        """Run the permutation test under every setting of a grid.
 
         Args:
-            scores: [cells, records] instruction scores.
-            permutations: number of relabellings.
-            seed: of the relabellings.
+            scores: [cells, records] Instruction scores, one row per setting.
+            permutations: Number of relabellings.
+            seed: Random seed for the relabellings.
         """
         if self.paired:
             return sign_test(scores[:, self.high] - scores[:, self.low], permutations, seed)

@@ -1,4 +1,4 @@
-"""Corrections of p-values for several tests."""
+"""Corrects p-values for the number of tests."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from shiftlens.results.finding import Finding
 
 
 def holm(findings: Sequence[Finding], over: str) -> list[Finding]:
-    """Correct the decisive p-values of findings for being several (family-wise).
+    """Correct the decisive p-values of several findings for their number (family-wise error rate).
 
     Args:
-        findings: Findings of one family; those that could not be tested take no part.
-        over: What the findings differ in, e.g. ``quarters of the depth``; noted in ``corrected_over`` where at
-            least two were tested.
+        findings: Findings of one family; those that could not be tested are not counted.
+        over: What the findings differ in, e.g. ``quarters of the depth``; added to ``corrected_over`` if at
+            least two findings were tested.
 
     Returns:
-        The same findings, in order, with ``p_corrected``.
+        The same findings, in the same order, with ``p_corrected``.
 
     Source:
         Holm 1979, as in statsmodels.

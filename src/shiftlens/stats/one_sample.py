@@ -1,4 +1,4 @@
-"""Means of numbers that each prompt gives, and whether they differ from zero: prompts are the unit."""
+"""Tests whether a mean over prompts differs from zero; also serves as the paired test, given differences."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from shiftlens.stats.two_groups import RESAMPLES, varies
 
 
 def mean_of(values: Float[np.ndarray, " prompts"], seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
-    """Is the mean different from 0? One-sample t-test, two-sided; of differences, the paired t-test.
+    """Test whether the mean differs from 0: two-sided one-sample t-test (on differences, the paired t-test).
 
     Args:
-        values: [prompts] one number of each prompt.
-        seed: of the bootstrap.
-        resamples: of the bootstrap.
+        values: [prompts] One number per prompt.
+        seed: Random seed for the bootstrap interval.
+        resamples: Number of bootstrap resamples.
 
     Returns:
-        p, t, the mean as effect with a 95 % percentile bootstrap interval (prompts resampled), and a Wilcoxon p
-        beside.
+        p, t, the mean as the effect with its 95 % percentile bootstrap interval (prompts are resampled), and the p
+        of the Wilcoxon signed-rank test as a companion.
 
     Example:
-        >>> found = mean_of(np.array([0.1, 0.2, 0.3]))
-        >>> round(found.effect, 3), found.ci[0] <= 0.2 <= found.ci[1]
+        >>> result = mean_of(np.array([0.1, 0.2, 0.3]))
+        >>> round(result.effect, 3), result.ci[0] <= 0.2 <= result.ci[1]
         (0.2, True)
     """
     if len(values) < 2:
@@ -32,7 +32,7 @@ def mean_of(values: Float[np.ndarray, " prompts"], seed: int = 0, resamples: int
     if not varies(values):
         return Comparison(why_not="every prompt gives the same number")
     test = stats.ttest_1samp(values, 0.0)
-    # The mean of each resample, from how often it has each prompt.
+    # [resamples, prompts]: how often each resample contains each prompt; times `values`, the resamples' sums.
     counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), resamples)
     low, high = np.percentile(counts @ values / len(values), [2.5, 97.5])
     others = {"Wilcoxon signed rank, two-sided": float(stats.wilcoxon(values).pvalue)}

@@ -1,10 +1,10 @@
-"""Permutation tests over a whole grid: a p-value per setting, and one corrected for having looked at all of them.
+"""Runs permutation tests over a grid of settings: a p-value per setting, and one corrected for the whole grid.
 
 Under the null hypothesis of T1 the labels *followed* and *unfollowed* are exchangeable; under that of T2 the sign
-of each difference is. One relabelling is applied to all settings together, so that their correlation is kept. The
-corrected p-value of a setting is the share of relabellings whose *largest* t over the grid reaches its t
-(single-step max-T: Westfall & Young 1993, *Resampling-Based Multiple Testing*). All relabellings are worked
-out together: the group sums of every setting under every relabelling are one matrix product.
+of each difference is. Each relabelling is applied to all settings, which keeps the correlation between settings.
+The corrected p-value of a setting is the share of relabellings whose *largest* t over the grid reaches the
+setting's t (single-step max-T: Westfall & Young 1993, *Resampling-Based Multiple Testing*). One matrix product
+gives the group sums of every setting under every relabelling.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from shiftlens.stats.two_groups import varies
 
 PERMUTATIONS = 5000
 _BATCH = 1000  # relabellings held in memory at once
-_TIE = 1e-9  # two t-values nearer than this are one: sums may be taken in another order
+_TIE = 1e-9  # t-values closer than this count as equal: the order of a summation may differ
 Matrix = Float[np.ndarray, "_ _"]
 TandP = tuple[Matrix, Matrix]
 
 
 @dataclass(frozen=True)
 class MaxT:
-    """Permutation tests of one question under several settings.
+    """Result of the permutation tests of one question under several settings.
 
     Args:
-        statistic: [cells] t as observed; 0 where not testable.
-        p: [cells] permutation p-value of each setting by itself; 1 where not testable.
-        p_corrected: [cells] the same, corrected for all settings (family-wise); 1 where not testable.
-        testable: [cells] whether the setting's scores vary; the others take no part.
-        selection: share of relabellings under which the smallest t-test p of the grid is below 0.05: how often
+        statistic: [cells] Observed t; 0 where not testable.
+        p: [cells] Permutation p-value of each setting alone; 1 where not testable.
+        p_corrected: [cells] p-value corrected for all settings (family-wise); 1 where not testable.
+        testable: [cells] Whether the setting's scores vary; other settings are not counted.
+        selection: Share of relabellings under which the smallest t-test p of the grid is below 0.05: how often
             a search for the best setting finds an "effect" where there is none.
-        permutations: how many relabellings were drawn.
+        permutations: Number of relabellings drawn.
     """
 
     statistic: Float[np.ndarray, " cells"]
@@ -55,14 +55,15 @@ def label_test(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> MaxT:
-    """Are values higher where the label is true? Welch's t over permuted labels (T1), one-sided.
+    """Test whether values are higher where the label is true: Welch's t over permuted labels (T1), one-sided.
 
     Args:
-        values: [cells, n] scores, one row per setting.
-        labels: [n] the group of each sample.
-        strata: [n] labels change places only within one stratum (data sets that were pooled).
-        permutations: number of relabellings.
-        seed: of the relabellings.
+        values: [cells, n] Scores, one row per setting.
+        labels: [n] Group of each sample.
+        strata: [n] Stratum of each sample (its data set, if several are pooled); labels are permuted only within
+            a stratum.
+        permutations: Number of relabellings.
+        seed: Random seed for the relabellings.
 
     Example:
         >>> high = np.arange(12) >= 6
@@ -87,12 +88,12 @@ def label_test(
 
 
 def sign_test(differences: Float[np.ndarray, "cells n"], permutations: int = PERMUTATIONS, seed: int = 0) -> MaxT:
-    """Are differences above zero? The paired t over flipped signs (T2), one-sided.
+    """Test whether differences are above zero: the paired t over randomly flipped signs (T2), one-sided.
 
     Args:
-        differences: [cells, n] tuned minus base, one row per setting.
-        permutations: number of sign patterns.
-        seed: of the sign patterns.
+        differences: [cells, n] Score of tuned minus score of base, one row per setting.
+        permutations: Number of sign patterns.
+        seed: Random seed for the sign patterns.
 
     Example:
         >>> result = sign_test(np.array([[0.9, 1.0, 1.1, 1.2, 0.8, 1.0, 0.7, 1.3]]), permutations=999)
@@ -112,7 +113,7 @@ def sign_test(differences: Float[np.ndarray, "cells n"], permutations: int = PER
 
 
 def standardised(values: Float[np.ndarray, "cells n"]) -> Float[np.ndarray, "cells n"]:
-    """Each row less its mean, over its standard deviation; zeros for a constant row."""
+    """Subtract each row's mean and divide by its standard deviation (ddof=0); a constant row becomes zeros."""
     if not values.size:
         return values
     centred = values - values.mean(axis=1, keepdims=True)
@@ -121,21 +122,22 @@ def standardised(values: Float[np.ndarray, "cells n"]) -> Float[np.ndarray, "cel
 
 
 def welch_t(values: Float[np.ndarray, "cells n"], labels: Float[np.ndarray, "perms n"]) -> TandP:
-    """Welch's t and its one-sided p of every row of ``values`` under every row of 0/1 ``labels``.
+    """Compute Welch's t and its one-sided p for every row of ``values`` under every row of 0/1 ``labels``.
 
     Args:
-        values: [cells, n] standardised scores.
-        labels: [perms, n] 1 for the group expected to be higher; at least 2 of each.
+        values: [cells, n] Standardised scores.
+        labels: [perms, n] 1 for the group expected to be higher, else 0; at least two samples in each group.
 
     Returns:
-        t and p, [cells, perms] each; t is infinite where two groups differ and neither varies.
+        t and p, each [cells, perms]; t is infinite where the groups differ and neither varies.
     """
     n1 = labels[0].sum()
     n0 = labels.shape[1] - n1
-    sum1, square1 = values @ labels.T, values**2 @ labels.T
+    sum1, square1 = values @ labels.T, values**2 @ labels.T  # [cells, perms]
     sum0 = values.sum(axis=1, keepdims=True) - sum1
     square0 = (values**2).sum(axis=1, keepdims=True) - square1
     mean1, mean0 = sum1 / n1, sum0 / n0
+    # Squared standard errors of the two means, [cells, perms].
     e1 = np.maximum(square1 - n1 * mean1**2, 0) / (n1 - 1) / n1
     e0 = np.maximum(square0 - n0 * mean0**2, 0) / (n0 - 1) / n0
     t = _ratio(mean1 - mean0, np.sqrt(e1 + e0))
@@ -146,25 +148,25 @@ def welch_t(values: Float[np.ndarray, "cells n"], labels: Float[np.ndarray, "per
 
 
 def paired_t(values: Float[np.ndarray, "cells n"], signs: Float[np.ndarray, "perms n"]) -> TandP:
-    """The paired t and its one-sided p of every row of differences under every row of signs.
+    """Compute the paired t and its one-sided p for every row of ``values`` under every row of ``signs``.
 
     Args:
-        values: [cells, n] differences, n at least 2.
+        values: [cells, n] Differences; n is at least 2.
         signs: [perms, n] +1 or -1.
 
     Returns:
-        t and p, [cells, perms] each.
+        t and p, each [cells, perms].
     """
     n = values.shape[1]
-    mean = values @ signs.T / n
-    # The sum of squares is the same whatever the signs.
+    mean = values @ signs.T / n  # [cells, perms]
+    # The sum of squares does not depend on the signs.
     variance = np.maximum((values**2).sum(axis=1, keepdims=True) - n * mean**2, 0) / (n - 1)
     t = _ratio(mean, np.sqrt(variance / n))
     return t, special.stdtr(n - 1, -t)
 
 
 def _ratio(difference: Matrix, error: Matrix) -> Matrix:
-    """``difference / error``; without any error, infinite or, if there is no difference either, 0."""
+    """Divide ``difference / error``; where the error is 0, give 0 for no difference and else a signed infinity."""
     exact = np.where(np.abs(difference) > _TIE, np.copysign(np.inf, difference), 0.0)
     return np.divide(difference, error, out=exact, where=error > _TIE)
 
@@ -177,22 +179,34 @@ def _max_t(
     statistic: Callable[[Matrix, Matrix], TandP],
     permutations: int,
 ) -> MaxT:
+    """Count how often drawn relabellings reach the observed t, per setting and for the largest t of the grid.
+
+    Args:
+        values: [cells, n] Standardised scores or differences.
+        testable: [cells] Settings to test.
+        observed: [1, n] Labels or signs as observed.
+        draw: Number of relabellings -> [perms, n] labels or signs.
+        statistic: :func:`welch_t` or :func:`paired_t`.
+        permutations: Number of relabellings.
+    """
     cells = len(values)
     t, p, corrected = np.zeros(cells), np.ones(cells), np.ones(cells)
     if not testable.any():
         return MaxT(t, p, corrected, testable, 0.0, permutations)
     used = values[testable]
-    seen = statistic(used, observed)[0]
-    alone, largest, found = np.zeros(len(used)), np.zeros(len(used)), 0
+    t_observed = statistic(used, observed)[0]  # [tested, 1]
+    # Numbers of relabellings that reach a setting's t with its own t, and with the largest t of the grid.
+    reached_alone, reached_by_largest, n_selected = np.zeros(len(used)), np.zeros(len(used)), 0
     for count in _batches(permutations):
-        drawn, drawn_p = statistic(used, draw(count))
-        alone += (drawn >= seen - _TIE).sum(axis=1)
-        largest += (drawn.max(axis=0) >= seen - _TIE).sum(axis=1)
-        found += int((drawn_p.min(axis=0) < ALPHA).sum())
-    t[testable] = seen[:, 0]
-    # The data as observed is one of the relabellings: no p-value is 0.
-    p[testable], corrected[testable] = (1 + alone) / (1 + permutations), (1 + largest) / (1 + permutations)
-    return MaxT(t, p, corrected, testable, found / permutations, permutations)
+        t_drawn, p_drawn = statistic(used, draw(count))  # [tested, count]
+        reached_alone += (t_drawn >= t_observed - _TIE).sum(axis=1)
+        reached_by_largest += (t_drawn.max(axis=0) >= t_observed - _TIE).sum(axis=1)
+        n_selected += int((p_drawn.min(axis=0) < ALPHA).sum())
+    t[testable] = t_observed[:, 0]
+    # The observed labelling counts as one of the relabellings, so that no p-value is 0.
+    p[testable] = (1 + reached_alone) / (1 + permutations)
+    corrected[testable] = (1 + reached_by_largest) / (1 + permutations)
+    return MaxT(t, p, corrected, testable, n_selected / permutations, permutations)
 
 
 def _batches(permutations: int) -> Iterator[int]:

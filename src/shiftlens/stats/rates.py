@@ -1,4 +1,4 @@
-"""Rates of one and the same prompts under two conditions: intervals, their difference, and McNemar's test."""
+"""Compares pass rates of the same prompts under two conditions: intervals, difference, and McNemar's test."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ _Z95 = float(stats.norm.ppf(0.975))
 
 @dataclass(frozen=True)
 class RateChange:
-    """How a rate changed on the same prompts.
+    """Change of a pass rate on the same prompts.
 
     Args:
-        n: prompts.
-        before: rate before.
-        before_ci: its 95 % interval (Wilson).
-        after: rate after.
-        after_ci: its 95 % interval (Wilson).
-        gained: prompts that passed only after.
-        lost: prompts that passed only before.
-        difference: after less before.
-        difference_ci: its 95 % interval for paired rates, see :func:`paired_interval`.
-        p: of McNemar's exact test, two-sided; 1 where nothing changed.
+        n: Number of prompts.
+        before: Rate before.
+        before_ci: 95 % interval of ``before`` (Wilson).
+        after: Rate after.
+        after_ci: 95 % interval of ``after`` (Wilson).
+        gained: Number of prompts that passed only after.
+        lost: Number of prompts that passed only before.
+        difference: ``after - before``.
+        difference_ci: 95 % interval of ``difference`` for paired rates, see :func:`paired_interval`.
+        p: p-value of McNemar's exact test, two-sided; 1 if no prompt changed.
     """
 
     n: int
@@ -43,32 +43,36 @@ class RateChange:
     p: float
 
     def to_dict(self) -> dict[str, Any]:
-        """The numbers as plain JSON values."""
+        """Convert the numbers to plain JSON values."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 def wilson(passed: int, n: int) -> Interval:
-    """95 % interval of a rate (Wilson 1927), as in statsmodels.
+    """Compute the 95 % interval of a rate (Wilson 1927), as in statsmodels.
+
+    Args:
+        passed: Number of prompts that passed.
+        n: Number of prompts.
 
     Example:
         >>> [round(bound, 3) for bound in wilson(0, 10)]
         [0.0, 0.278]
     """
     low, high = proportion_confint(passed, n, method="wilson")
-    # The ends are exact, and not off by the rounding of a root.
+    # The bounds 0 and 1 are exact here; statsmodels misses them by the rounding of a square root.
     return (float(low) if passed else 0.0), (float(high) if passed < n else 1.0)
 
 
 def paired_interval(gained: int, lost: int, n: int) -> Interval:
-    """95 % interval of the difference of two paired rates.
+    """Compute the 95 % interval of the difference of two paired rates.
 
     Source: Bonett & Price 2012, the adjusted Wald interval (one half prompt is added to each of the four cells),
-    which holds its level in small samples and where no prompt changed.
+    which keeps its coverage in small samples and if no prompt changed.
 
     Args:
-        gained: prompts that passed only under the second condition.
-        lost: prompts that passed only under the first.
-        n: prompts.
+        gained: Number of prompts that passed only under the second condition.
+        lost: Number of prompts that passed only under the first condition.
+        n: Number of prompts.
 
     Example:
         >>> [round(bound, 3) for bound in paired_interval(0, 0, 34)]
@@ -83,28 +87,28 @@ def rate_change(before: Sequence[bool], after: Sequence[bool]) -> RateChange:
     """Compare two rates on the same prompts.
 
     Args:
-        before: [prompts] whether each passed before.
-        after: [prompts] whether it passed after, in the same order.
+        before: [prompts] Whether each prompt passed before.
+        after: [prompts] Whether each prompt passed after, in the same order.
 
     Raises:
-        ValueError: there are no prompts, or the lengths differ.
+        ValueError: There are no prompts, or the lengths differ.
 
     Source:
-        McNemar 1947; exact: of the prompts that changed, half would have gained by chance.
+        McNemar 1947. The exact form: by chance, half of the changed prompts would have been gained.
 
     Example:
-        >>> found = rate_change([False] * 6 + [True], [True] * 6 + [True])
-        >>> found.gained, found.lost, found.p
+        >>> change = rate_change([False] * 6 + [True], [True] * 6 + [True])
+        >>> change.gained, change.lost, change.p
         (6, 0, 0.03125)
     """
     n = len(before)
     if n == 0 or n != len(after):
         raise ValueError(f"expected as many results before as after, at least one; got {n} and {len(after)}")
-    passed, then = sum(before), sum(after)
+    passed_before, passed_after = sum(before), sum(after)
     gained = sum(late and not early for early, late in zip(before, after, strict=True))
     lost = sum(early and not late for early, late in zip(before, after, strict=True))
     p = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     return RateChange(
-        n, passed / n, wilson(passed, n), then / n, wilson(then, n), gained, lost, (then - passed) / n,
-        paired_interval(gained, lost, n), p,
+        n, passed_before / n, wilson(passed_before, n), passed_after / n, wilson(passed_after, n), gained, lost,
+        (passed_after - passed_before) / n, paired_interval(gained, lost, n), p,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The effect at equal covariates, by least squares."""
+"""Estimates the effect of T1 or T2 at equal covariates, by least squares."""
 
 from __future__ import annotations
 
@@ -15,21 +15,24 @@ from shiftlens.stats.two_groups import ROUNDING, pooled_std, varies
 def adjusted(
     question: Question, values: Float[np.ndarray, " records"], covariates: Float[np.ndarray, "records k"]
 ) -> Comparison:
-    """T1: the coefficient of the group beside the covariates. T2: the mean difference where they do not differ.
+    """Test the effect at equal covariates, one-sided, by a regression with HC3 standard errors.
 
-    In T2 the differences are regressed on the differences of the covariates and on their means over the pair;
-    all but the differences are centred, so the intercept is the effect for an average prompt whose two responses
-    are of one length. In T1 every data set has a level of its own. Covariates that do not vary are left out.
-    Errors are HC3 (MacKinnon & White 1985).
+    T1 regresses the scores on the group, the covariates and one intercept per data set; the effect is the group's
+    coefficient. T2 regresses the differences of a pair's scores on the differences of the pair's covariates and
+    on the pair's mean covariates. The mean covariates are centred, so that the intercept is the effect for an
+    average prompt whose two responses have equal covariates. Covariates that do not vary are left out.
 
     Args:
         question: T1 or T2.
-        values: [records] instruction scores.
-        covariates: [records, k] logarithms of lengths.
+        values: [records] Instruction scores.
+        covariates: [records, k] Logarithms of lengths.
 
     Returns:
-        One-sided p, t, and the coefficient over the pooled standard deviation; no numbers where the
-        coefficient cannot be told from the covariates.
+        One-sided p, t, and the coefficient divided by the pooled standard deviation; no numbers if the data
+        cannot separate the effect from the covariates.
+
+    Source:
+        HC3: MacKinnon & White 1985.
     """
     high, low = values[question.high], values[question.low]
     plain = question.compare(values)
@@ -39,17 +42,18 @@ def adjusted(
         y, of_interest = high - low, [np.ones(len(high))]
         x_high, x_low = covariates[question.high], covariates[question.low]
         means = (x_high + x_low) / 2
-        x = np.concatenate([x_high - x_low, means - means.mean(axis=0)], axis=1)
+        x = np.concatenate([x_high - x_low, means - means.mean(axis=0)], axis=1)  # [prompts, 2 k]
     else:
         y, x = values[question.used], covariates[question.used]
         levels = [np.array(question.strata) == name for name in dict.fromkeys(question.strata)]
         of_interest = [question.labels, *levels]
         x = x - x.mean(axis=0)
     used = [column for column in x.T if varies(column)]
-    X = np.stack([*of_interest, *used], axis=1).astype(float)
+    # The first column is the effect asked for.
+    X = np.stack([*of_interest, *used], axis=1).astype(float)  # [observations, columns]
     if len(y) < X.shape[1] + 2 or np.linalg.matrix_rank(X) < X.shape[1]:
         return Comparison(why_not=f"{len(y)} samples cannot tell the effect from {len(used)} covariates")
-    # HC3 divides by one less the leverage.
+    # HC3 divides by one minus the leverage.
     if (np.linalg.qr(X)[0] ** 2).sum(axis=1).max() > 1 - ROUNDING:
         return Comparison(why_not="a sample decides a coefficient by itself")
     fit = OLS(y, X).fit(cov_type="HC3", use_t=True)

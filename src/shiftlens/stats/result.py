@@ -52,30 +52,30 @@ class Comparison:
         unit: str = "",
         headline: bool = True,
     ) -> Finding:
-        """These numbers as a finding.
+        """Convert the result to a finding.
 
         Args:
             name: Stable name, ``view/comparison``.
-            view: Analysis that asked.
+            view: Name of the analysis that makes the finding.
             data: Data set tested.
-            role: Whose scores: ``base``, ``tuned`` or ``both``.
-            question: What is asked, in plain words.
+            role: Model whose scores were tested: ``base``, ``tuned`` or ``both``.
+            question: The question, in plain words.
             null: Null hypothesis, in plain words.
             test: The test and its sidedness.
-            measure: What a sentence calls the quantity compared.
-            groups: Name of each group and its numbers, [samples].
-            n: Number of samples that entered the test.
-            effect_name: What the effect measures.
-            notes: What was left out and why; empty ones are dropped.
+            measure: Name of the compared quantity, as used in sentences.
+            groups: Name of each group -> [samples] its numbers.
+            n: Number of samples in the test.
+            effect_name: Name of the effect size.
+            notes: Remarks, e.g. what was left out and why; empty strings are dropped.
             expected: Group that a one-sided test expects to be higher; ``None`` for a two-sided test.
             unit: ``"%"`` where the groups hold shares.
-            headline: Whether the finding answers for its whole analysis.
+            headline: Whether the finding is a main result of its analysis.
 
         Example:
-            >>> asked = {"data": "d", "role": "both", "question": "?", "null": "0", "test": "t", "n": 1}
-            >>> asked |= {"measure": "score", "view": "x"}
-            >>> made = Comparison(why_not="one prompt").finding(name="x/y", groups={"a": np.ones(1)}, **asked)
-            >>> made.groups["a"].mean, made.p, made.why_not
+            >>> fields = {"data": "d", "role": "both", "question": "?", "null": "0", "test": "t", "n": 1}
+            >>> fields |= {"measure": "score", "view": "x"}
+            >>> finding = Comparison(why_not="one prompt").finding(name="x/y", groups={"a": np.ones(1)}, **fields)
+            >>> finding.groups["a"].mean, finding.p, finding.why_not
             (1.0, None, 'one prompt')
         """
         return Finding(
@@ -103,20 +103,20 @@ class Comparison:
         )
 
     def control(self, name: str, asks: str, note: str = "", specific: bool = False) -> Control:
-        """These numbers as a control, survived where ``p <= 0.05``.
+        """Convert the result to a control; the headline survives the control if ``p <= 0.05``.
 
         Args:
             name: Stable name of the control.
-            asks: What is asked, in plain words.
-            note: What it was computed on.
-            specific: Whether it asks if the effect is about instruction words at all.
+            asks: The question, in plain words.
+            note: What the control was computed on.
+            specific: Whether the control tests that the effect concerns instruction words and not any words.
         """
         survives = None if self.p is None else self.p <= ALPHA
         return Control(name, asks, self.statistic, self.p, self.effect, survives, note, self.why_not, specific)
 
 
 def group(values: Values) -> Group:
-    """Mean, standard deviation (ddof=0) and size of a group; zeros for an empty one."""
+    """Compute the mean, standard deviation (ddof=0) and size of a group; all zero for an empty group."""
     if len(values) == 0:
         return Group(0.0, 0.0, 0)
     return Group(float(np.mean(values)), float(np.std(values)), len(values))

@@ -1,7 +1,7 @@
-"""Comparisons of two groups of samples: test, effect size and interval in one place.
+"""Compares two groups of samples: test, effect size and bootstrap interval.
 
-A group with fewer than two samples, or groups without any variance, cannot be tested: the
-comparison then has no numbers and says why, never NaN.
+Groups with fewer than two samples, or without any variance, cannot be tested: the result then has no numbers
+(never NaN), and ``why_not`` gives the reason.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from shiftlens.stats.result import Comparison, Values
 
 RESAMPLES = 5000
 WELCH_UNPAIRED = "Welch t, one-sided (unpaired, as published)"
-"""Name of the test that the paper applied to paired samples."""
+"""Name of the unpaired test that the paper applied to paired samples (T2)."""
 ROUNDING = 1e-9
-"""Relative differences below this are rounding, not variance."""
+"""Relative differences below this count as rounding errors, not as variance."""
 
 
 def hedges_g(a: Values, b: Values) -> float:
-    """Standardised mean difference ``(mean a - mean b) / pooled sd``, corrected for small samples.
+    """Compute Hedges g: the mean difference ``(mean a - mean b) / pooled sd``, corrected for small samples.
 
     Source: Hedges 1981, with the approximation ``1 - 3 / (4 df - 1)`` of the correction.
 
@@ -32,7 +32,7 @@ def hedges_g(a: Values, b: Values) -> float:
 
 
 def pooled_std(a: Values, b: Values) -> float:
-    """Standard deviation within two groups taken together (ddof=1 each).
+    """Compute the pooled standard deviation within two groups (ddof=1 each).
 
     Example:
         >>> round(pooled_std(np.array([1.0, 3.0]), np.array([5.0, 7.0])) ** 2, 9)
@@ -47,10 +47,10 @@ def _pooled_std(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _standardised_difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Hedges g along an axis, for all resamples of a bootstrap at once; NaN where neither group varies."""
+    """Compute Hedges g along an axis, for all resamples of a bootstrap at once; NaN where neither group varies."""
     df, pooled = a.shape[axis] + b.shape[axis] - 2, _pooled_std(a, b, axis)
     size = np.maximum(np.abs(a).max(axis=axis), np.abs(b).max(axis=axis))
-    # A resample of one number many times over has a deviation of rounding, and would have a g of 1e16.
+    # A resample that repeats one number has a deviation of pure rounding error, which would give a g of 1e16.
     known = pooled > ROUNDING * size
     difference = a.mean(axis=axis) - b.mean(axis=axis)
     g = np.divide(difference, pooled, out=np.full(pooled.shape, np.nan), where=known)
@@ -58,7 +58,7 @@ def _standardised_difference(a: np.ndarray, b: np.ndarray, axis: int = -1) -> np
 
 
 def varies(values: Float[np.ndarray, "*rows n"]) -> Bool[np.ndarray, "*rows"]:
-    """Whether the numbers along the last axis differ by more than rounding; not if there are fewer than two.
+    """Tell whether the numbers along the last axis differ by more than rounding; false for fewer than two numbers.
 
     Example:
         >>> bool(varies(np.array([0.1 + 0.2, 0.3]))), bool(varies(np.array([0.3, 0.4])))
@@ -72,17 +72,17 @@ def varies(values: Float[np.ndarray, "*rows n"]) -> Bool[np.ndarray, "*rows"]:
 def independent(
     a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES, unit: str = "samples"
 ) -> Comparison:
-    """Is the mean of ``a`` greater than that of ``b``? Welch's t-test, one-sided (paper, T1).
+    """Test whether the mean of ``a`` is greater than that of ``b``: one-sided Welch t-test (T1 in the paper).
 
     Args:
         a: [samples] One group.
         b: [samples] The other group.
         seed: Random seed for the bootstrap.
         resamples: Number of bootstrap resamples; 0 for no interval.
-        unit: What the numbers are of, for the reason why they cannot be tested.
+        unit: What one number belongs to (plural), for the wording of ``why_not``.
 
     Returns:
-        p, t, Hedges g with a 95 % bootstrap interval, and a Mann-Whitney p beside.
+        p, t, Hedges g with its 95 % bootstrap interval, and the p of the Mann-Whitney test as a companion.
     """
     why_not = _untestable(a, b, unit)
     if why_not:
@@ -94,20 +94,20 @@ def independent(
 
 
 def paired(a: Values, b: Values, seed: int = 0, resamples: int = RESAMPLES) -> Comparison:
-    """Is ``a`` greater than ``b`` on the same prompts? Paired t-test, one-sided (paper's T2, paired).
+    """Test whether ``a`` is greater than ``b`` on the same prompts: one-sided paired t-test (T2).
 
     Args:
-        a: [samples] One condition.
-        b: [samples] The other condition, same order.
+        a: [prompts] Numbers under one condition.
+        b: [prompts] Numbers under the other condition, in the same order.
         seed: Random seed for the bootstrap.
         resamples: Number of bootstrap resamples; 0 for no interval.
 
     Returns:
-        p, t, Hedges g of the two conditions with a 95 % interval (prompts resampled), and beside it the
-        two-sided p, the Wilcoxon test, and the unpaired Welch test that the paper used.
+        p, t, Hedges g of the two conditions with its 95 % bootstrap interval (prompts are resampled), and as
+        companions the p of the two-sided test, of the Wilcoxon test, and of the paper's unpaired Welch test.
 
     Raises:
-        ValueError: the lengths differ.
+        ValueError: The lengths differ.
     """
     if len(a) != len(b):
         raise ValueError(f"paired groups must have one length, got {len(a)} and {len(b)}")
@@ -135,19 +135,20 @@ def _untestable(a: Values, b: Values, unit: str = "samples") -> str:
 
 
 def _welch(a: Values, b: Values) -> tuple[float, float]:
-    """One-sided p and t, from means and deviations: scipy warns of a constant group, whose deviation is 0 here."""
-    ours = [(x.mean(), x.std(ddof=1) if varies(x) else 0.0, len(x)) for x in (a, b)]
-    test = stats.ttest_ind_from_stats(*ours[0], *ours[1], equal_var=False, alternative="greater")
+    """Compute one-sided p and t from means and deviations: on raw data, scipy warns about a constant group."""
+    moments = [(x.mean(), x.std(ddof=1) if varies(x) else 0.0, len(x)) for x in (a, b)]
+    test = stats.ttest_ind_from_stats(*moments[0], *moments[1], equal_var=False, alternative="greater")
     return float(test.pvalue), float(test.statistic)
 
 
 def _interval(data: tuple[Values, Values], paired: bool, seed: int, resamples: int) -> tuple[float, float] | None:
-    """Of Hedges g: 95 % percentile bootstrap; resamples without variance are left out of the percentiles."""
+    """Compute the 95 % percentile bootstrap interval of Hedges g; resamples without variance are left out."""
     if resamples == 0:
         return None
     rng = np.random.default_rng(seed)
-    places = [rng.integers(len(x), size=(resamples, len(x))) for x in (data[:1] if paired else data)]
-    a, b = (x[place] for x, place in zip(data, places * 2 if paired else places, strict=True))
+    # [resamples, n] indices; pairs are drawn whole.
+    indices = [rng.integers(len(x), size=(resamples, len(x))) for x in (data[:1] if paired else data)]
+    a, b = (x[index] for x, index in zip(data, indices * 2 if paired else indices, strict=True))
     drawn = _standardised_difference(a, b)
     values = drawn[np.isfinite(drawn)]
     if len(values) < resamples / 2:

@@ -1,6 +1,6 @@
-"""Sweeps: what became of each job, and one summary of all of them.
+"""Sweeps: records the outcome of each job, and writes one summary of all jobs.
 
-Light to import: the command line asks for :class:`SweepCallback` before it knows whether there is a sweep.
+This package must import quickly: every command imports :class:`SweepCallback`, whether or not it is a sweep.
 """
 
 from shiftlens.sweep.hydra_callback import SweepCallback, in_sweep, may_start_ranks, summarised, wandb_names

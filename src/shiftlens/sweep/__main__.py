@@ -1,4 +1,4 @@
-"""Write the summary of a sweep again, when jobs have ended after it: ``python -m shiftlens.sweep DIR``."""
+"""Writes the summary of a sweep again, e.g. after late jobs have ended: ``python -m shiftlens.sweep DIR``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The findings of all jobs of a sweep as one table, corrected for having looked at all of them."""
+"""Collects the findings of all jobs of a sweep in one table, with p-values corrected for the number of cells."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ COLUMNS = (
 
 
 def cells_table(sweep: Path, jobs: Sequence[JobRecord]) -> pd.DataFrame:
-    """One row per finding of each job that is done.
+    """Build the table with one row per finding of each finished job.
 
     Args:
-        sweep: folder of the sweep.
-        jobs: its jobs.
+        sweep: Folder of the sweep.
+        jobs: Records of the sweep's jobs.
 
     Returns:
         ``job, base, tuned``, the settings ``saliency.L, saliency.b, saliency.p``, the finding's fields,
-        ``p_sweep`` and ``correction`` (see :func:`corrected`), ``stands`` (whether the finding
-        does with ``p_sweep``), ``overrides, folder``, and a column for each further swept key.
+        ``p_sweep`` and ``correction`` (see :func:`corrected`), ``stands`` (whether the null hypothesis is
+        rejected with ``p_sweep``), ``overrides, folder``, and a column for each further swept key.
     """
     keys = [key for key in swept([job.overrides for job in jobs]) if key not in COLUMNS]
     rows: list[dict[str, Any]] = []
@@ -66,27 +66,27 @@ def cells_table(sweep: Path, jobs: Sequence[JobRecord]) -> pd.DataFrame:
             )
     frame = pd.DataFrame(rows, columns=[*COLUMNS, *keys])
     numbers = ["effect", "ci_low", "ci_high", "statistic", "p", "p_corrected"]
-    # A column that is None throughout would otherwise be stored without a type.
+    # Explicit types, because a column that is None in every row would otherwise be stored without a type.
     cells = corrected(frame.astype(dict.fromkeys(numbers, "float64"))).drop(columns=["_unit", "_grid"])
-    asked = zip(cells["p_sweep"], cells["effect"], cells["expected"].notna(), strict=True)
-    return cells.assign(stands=[rejected(p, effect, one_sided) for p, effect, one_sided in asked])
+    tests = zip(cells["p_sweep"], cells["effect"], cells["expected"].notna(), strict=True)
+    return cells.assign(stands=[rejected(p, effect, one_sided) for p, effect, one_sided in tests])
 
 
 def corrected(cells: pd.DataFrame) -> pd.DataFrame:
-    """Fill ``p_sweep`` and ``correction``: p-values that account for every cell in which a question was asked.
+    """Fill ``p_sweep`` and ``correction``: correct p-values for all cells that test the same question.
 
-    Within one question (``name``) each distinct test counts once: a finding that does not depend on L, b and p is
-    the same test in all cells. Its p-value, corrected within its run where the run did so, is corrected by Holm's
-    method (family-wise). Where a run has corrected over all settings by max-T permutation, the cells that
-    differ in L, b and p alone are accounted for, and what remains is a factor: the number of other choices
+    Each distinct test of a question (``name``) counts once: a finding that does not depend on L, b and p is the
+    same test in all cells. The p-values, as corrected within their run if the run did so, are corrected by Holm's
+    method (family-wise). If the runs have corrected over all settings by max-T permutation, cells that differ only
+    in L, b and p are accounted for already; then the p-values are multiplied by the number of other choices
     (Bonferroni).
 
     Args:
-        cells: ``name, data, n, effect, p, p_corrected``, ``_unit`` (the job's other settings) and ``_grid``
-            (whether ``p_corrected`` covers all of L, b and p).
+        cells: Columns ``name, data, n, effect, p, p_corrected``, ``_unit`` (the job's other settings) and
+            ``_grid`` (whether ``p_corrected`` covers all of L, b and p).
 
     Returns:
-        The same rows; missing where not testable.
+        The same rows with both columns; ``p_sweep`` is missing and ``correction`` empty if not testable.
 
     Example:
         >>> cells = pd.DataFrame({"name": "t", "data": "d", "n": 9, "effect": [0.1, 0.2, 0.2], "_unit": "",

@@ -1,9 +1,9 @@
-"""How a sweep is followed from its first job to its summary.
+"""Records the jobs of a sweep through Hydra's callbacks, and writes the summary at the end.
 
-Hydra tells its callbacks when a sweep and each job start and end. Two of its habits do not fit a sweep of hours: a
-failed job makes it raise when all are done, before it says that the sweep has ended; and a launcher that loses a
-worker raises at once. So a failure is written down and taken from Hydra, and the summary is written when the
-command ends, whatever ended it.
+Hydra calls its callbacks when a sweep and each job start and end. Two properties of Hydra do not fit a sweep of
+hours: after a failed job it raises once all jobs are done, before the callback for the end of the sweep; and a
+launcher that loses a worker raises at once. So the callback records a failure and hides it from Hydra, and the
+summary is written when the command ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _open: list[Progress] = []
 
 
 class SweepCallback(Callback):
-    """Writes the plan of a sweep and the record of each job. Holds nothing, as it travels to other processes."""
+    """Writes the plan of a sweep and the record of each job; stateless, as it is pickled to other processes."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write the plan and begin to tell of finished jobs."""
+        """Write the plan, and start to print a line for each finished job."""
         folder = Path(config.hydra.sweep.dir).absolute()
         _fix_folder(config, folder)
         if _rank() == 0:
@@ -49,7 +49,7 @@ class SweepCallback(Callback):
             _open.append(Progress(folder, plan))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Write down that the job has started."""
+        """Write the record of a started job."""
         if config.hydra.mode == RunMode.MULTIRUN and _rank() == 0:
             sweep = Path(config.hydra.sweep.dir)
             JobRecord(
@@ -60,26 +60,26 @@ class SweepCallback(Callback):
             ).write(sweep)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Write down how the job ended; a failure ends here, and the sweep goes on."""
+        """Add the outcome to the record of the job; hide a failure from Hydra, so that the sweep continues."""
         if config.hydra.mode != RunMode.MULTIRUN:
             return
         error = error_of(job_return)
         if _rank() == 0:
             sweep = Path(config.hydra.sweep.dir)
-            begun = JobRecord.read(sweep / JOBS / f"{config.hydra.job.num}.json")
-            seconds = round(time.time() - begun.started, 3)
-            message, where = _told(error) if error else ("", "")
+            started = JobRecord.read(sweep / JOBS / f"{config.hydra.job.num}.json")
+            seconds = round(time.time() - started.started, 3)
+            message, trace = _describe(error) if error else ("", "")
             status = "failed" if error else "done"
-            replace(begun, status=status, seconds=seconds, error=message, traceback=where).write(sweep)
+            replace(started, status=status, seconds=seconds, error=message, traceback=trace).write(sweep)
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
 
 
 @contextmanager
 def summarised() -> Iterator[None]:
-    """Around the command: if it was a sweep, write its summary at the end, whatever ended it.
+    """Wrap the command: if the command is a sweep, write the summary at the end, even after an error.
 
     Raises:
-        SystemExit: with code 1 if a job failed.
+        SystemExit: A job failed or did not finish; the exit code is 1.
     """
     complete = True
     try:
@@ -92,13 +92,13 @@ def summarised() -> Iterator[None]:
 
 
 def planned_jobs(config: DictConfig) -> list[list[str]] | None:
-    """The overrides of each job of a sweep, by number, as Hydra's own sweeper will make them.
+    """List the overrides of each job, as Hydra's basic sweeper will generate them.
 
     Args:
-        config: the configuration of the sweep.
+        config: Configuration of the sweep.
 
     Returns:
-        ``None`` for other sweepers, which decide as they go.
+        Overrides of each job, by number; ``None`` for other sweepers, which choose jobs during the sweep.
     """
     if config.hydra.sweeper._target_ != BASIC_SWEEPER:
         return None
@@ -108,12 +108,15 @@ def planned_jobs(config: DictConfig) -> list[list[str]] | None:
 
 
 def wandb_names(loggers: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The ``logger`` group with W&B runs of a sweep named by what sets the job apart, and grouped by sweep.
+    """Name the W&B run of a job by the job's swept overrides, and group the runs by sweep.
 
-    What is set in the configuration stays.
+    Values set in the configuration are kept.
 
     Args:
-        loggers: name -> a node with ``_target_``.
+        loggers: The ``logger`` group: name -> a node with ``_target_``.
+
+    Returns:
+        The ``logger`` group, with the name and group of the W&B logger if this is a job of a sweep.
 
     Example:
         >>> wandb_names({"csv": {"_target_": "lightning.pytorch.loggers.CSVLogger"}})
@@ -131,23 +134,23 @@ def wandb_names(loggers: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def in_sweep() -> bool:
-    """Whether this is a job of a sweep."""
+    """Tell whether this process runs a job of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def may_start_ranks() -> bool:
-    """Whether further ranks can be started by running the command line again.
+    """Tell whether running the command line again can start further ranks.
 
-    In a sweep that holds where all jobs run in the process of the command: its ranks then go through all jobs
-    side by side. Elsewhere a rank would begin the whole sweep anew.
+    In a sweep this is possible if all jobs run in the process of the command: each rank then runs all jobs in
+    parallel with the other ranks. With other launchers, a new rank would start the whole sweep again.
     """
     return not in_sweep() or HydraConfig.get().launcher._target_ == BASIC_LAUNCHER
 
 
 def _fix_folder(config: DictConfig, folder: Path) -> None:
-    """Let all processes of the sweep mean one folder, whatever their time of day and working folder.
+    """Fix the sweep's folder for all processes, because a default may depend on the time and the working folder.
 
-    Jobs compose their configuration anew from the overrides, ranks that Lightning starts from the command line.
+    Jobs compose their configuration again from the overrides; ranks that Lightning starts, from the command line.
     """
     quoted = str(folder).replace("'", "\\'")
     override = f"hydra.sweep.dir='{quoted}'"
@@ -156,15 +159,16 @@ def _fix_folder(config: DictConfig, folder: Path) -> None:
     sys.argv.append(override)
 
 
-def _told(error: Exception) -> tuple[str, str]:
+def _describe(error: Exception) -> tuple[str, str]:
+    """Return message and traceback of an error; errors of the settings have no traceback."""
     if isinstance(error, ShiftLensError):
         return str(error), ""
-    where = "".join(traceback.format_exception(error))
-    log.error("the job failed\n%s", where)
-    return f"{type(error).__name__}: {error}", where
+    trace = "".join(traceback.format_exception(error))
+    log.error("the job failed\n%s", trace)
+    return f"{type(error).__name__}: {error}", trace
 
 
 def _rank() -> int:
-    """The rank of this process, before torch is imported; in Lightning's order."""
+    """Read the rank of this process from the environment, in Lightning's order, without importing torch."""
     names = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
     return next((int(os.environ[name]) for name in names if os.environ.get(name)), 0)

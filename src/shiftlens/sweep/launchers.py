@@ -1,4 +1,4 @@
-"""Which launcher needs which plugin: Hydra's own error lists search paths and not what to install."""
+"""Checks that the plugin of a launcher is installed, because Hydra's own error does not say what to install."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _NEEDS = {
 
 
 def has_launcher(name: str) -> bool:
-    """Whether the plugin of a launcher is installed; those without one are Hydra's own.
+    """Tell whether the plugin of a launcher is installed; true for Hydra's own launchers, which need no plugin.
+
+    Args:
+        name: Name of the launcher.
 
     Example:
         >>> has_launcher("local")
@@ -28,13 +31,13 @@ def has_launcher(name: str) -> bool:
 
 
 def check_launcher(words: Iterable[str]) -> None:
-    """Look for ``launcher=NAME`` among the words of a command line.
+    """Check that the launcher chosen by ``launcher=NAME`` on the command line is installed.
 
     Args:
-        words: the command line.
+        words: Arguments of the command line.
 
     Raises:
-        ConfigError: its plugin is not installed; says how to install it.
+        ConfigError: The launcher's plugin is not installed; the message says how to install the plugin.
     """
     for word in words:
         key, _, name = word.partition("=")

@@ -1,4 +1,4 @@
-"""The summary of a sweep: tables, and one page."""
+"""Writes the summary of a sweep: tables, and one HTML page."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from shiftlens.sweep.sweep_page import SweepHead, write_sweep_report
 
 @dataclass(frozen=True)
 class Summary:
-    """What became of a sweep.
+    """Outcome of a sweep.
 
     Args:
-        folder: of the sweep.
-        jobs: all jobs, those that never started too.
-        cells: one row per finding and job, see :func:`~shiftlens.sweep.cells.cells_table`.
-        page: the HTML file.
+        folder: Folder of the sweep.
+        jobs: Records of all jobs, including jobs that never started.
+        cells: Table with one row per finding and job, see :func:`~shiftlens.sweep.cells.cells_table`.
+        page: HTML file of the summary.
     """
 
     folder: Path
@@ -33,11 +33,11 @@ class Summary:
 
     @property
     def complete(self) -> bool:
-        """Whether every job was done."""
+        """Whether every job is done."""
         return all(job.status == "done" for job in self.jobs)
 
     def lines(self) -> list[str]:
-        """What to tell at the end of a sweep."""
+        """Compose the lines to print at the end of a sweep."""
         keys = swept([job.overrides for job in self.jobs])
         done = sum(job.status == "done" for job in self.jobs)
         offline = any(self.folder.glob("*/wandb/offline-run-*"))
@@ -53,13 +53,13 @@ class Summary:
 
 
 def summarise(folder: Path) -> Summary:
-    """Read what the jobs of a sweep have left; write ``summary.html`` and ``tables/{cells,jobs}.{parquet,csv}``.
+    """Read the results of a sweep's jobs; write ``summary.html`` and ``tables/{cells,jobs}.{parquet,csv}``.
 
     Args:
-        folder: of the sweep. What jobs write later is in the next summary.
+        folder: Folder of the sweep. Jobs that end later are included only in a later summary.
 
     Raises:
-        ConfigError: there is no sweep.
+        ConfigError: The folder holds no sweep.
     """
     if not (folder / PLAN).is_file():
         raise ConfigError(f"{folder}: no sweep ({PLAN}) here; give the folder that holds the numbered ones")
@@ -79,11 +79,13 @@ def summarise(folder: Path) -> Summary:
 
 
 def all_jobs(plan: Plan, records: Sequence[JobRecord]) -> list[JobRecord]:
-    """The jobs of a sweep whose command has ended: those without an end are lost, and some never started.
+    """List all jobs of a sweep whose command has ended, sorted by number.
+
+    Jobs without a recorded end become ``lost``; planned jobs without a record become ``not started``.
 
     Args:
-        plan: what was to be done.
-        records: what the jobs wrote.
+        plan: Plan of the sweep.
+        records: Records that the jobs wrote.
 
     Example:
         >>> plan = Plan([["b=0"], ["b=1"], ["b=2"]], "joblib")

@@ -1,4 +1,4 @@
-"""The page of a sweep: what each question's answer becomes over all settings, and which jobs failed."""
+"""Writes the HTML page of a sweep: the result of each question in every cell, and the failed jobs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from shiftlens.support.whole_files import write_text
 from shiftlens.sweep.cells import SETTINGS
 
 MAX_ROWS = 1000
-"""Cells listed; the page says so when there are more."""
+"""Largest number of cells listed on the page; the page says how many are left out."""
 
 
 @dataclass(frozen=True)
 class SweepHead:
-    """What the page says of the sweep as a whole.
+    """Facts about the sweep as a whole, for the head of the page.
 
     Args:
-        keys: the swept keys.
-        same: overrides that all jobs share.
-        labels: number of a job -> what sets it apart.
-        launcher: where the jobs ran.
+        keys: Swept keys.
+        same: Overrides that all jobs share.
+        labels: Number of a job -> label made of its swept overrides.
+        launcher: Name of the launcher.
     """
 
     keys: Sequence[str]
@@ -39,13 +39,13 @@ class SweepHead:
 
 
 def write_sweep_report(path: Path, jobs: pd.DataFrame, cells: pd.DataFrame, head: SweepHead) -> Path:
-    """Write the page of a sweep, whole or not at all; it needs no script and no network.
+    """Write the page of a sweep atomically; the page needs no script and no network.
 
     Args:
-        path: the HTML file.
-        jobs: ``number, overrides, status, folder, seconds, error``, one row per job.
-        cells: Cells as in :func:`shiftlens.sweep.cells.cells_table`.
-        head: of the sweep as a whole.
+        path: HTML file to write.
+        jobs: Columns ``number, overrides, status, folder, seconds, error``, one row per job.
+        cells: Table from :func:`shiftlens.sweep.cells.cells_table`.
+        head: Facts about the sweep as a whole.
 
     Returns:
         The file written.
@@ -67,11 +67,11 @@ def write_sweep_report(path: Path, jobs: pd.DataFrame, cells: pd.DataFrame, head
 
 
 def questions(cells: pd.DataFrame, keys: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """Each question asked: in how many cells its answer stands, and its heat maps.
+    """Summarise each question: in how many cells its null hypothesis is rejected, and its heat maps.
 
     Args:
-        cells: See :func:`write_sweep_report`.
-        keys: Swept keys; those beside L, b and p set maps apart.
+        cells: Table from :func:`shiftlens.sweep.cells.cells_table`.
+        keys: Swept keys; each combination of values of the keys other than L, b and p has its own map.
 
     Yields:
         ``name, question, correction, sentence, maps``.
@@ -106,15 +106,15 @@ def _sentence(family: pd.DataFrame, tested: pd.DataFrame) -> str:
 
 
 def _maps(family: pd.DataFrame, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Heat maps b x p, one per L, for each pair, data set and further choice; none where all would be equal."""
+    """Build b x p heat maps, one per L, for each pair, data set and further choice; none if effects are equal."""
     largest = family["effect"].abs().max()
     grid = list(SETTINGS)
     further = ["base", "tuned", "data", *keys]
     for choice, group in family.groupby(further, sort=False, dropna=False):
         if len(group.drop_duplicates(grid)) < 2 or group["effect"].nunique(dropna=False) < 2:
             continue
-        found = {tuple(row[key] for key in grid): row for row in _records(group)}
-        # Every level has the same rows, so that levels can be compared across; what has no result stays empty.
+        rows_by_setting = {tuple(row[key] for key in grid): row for row in _records(group)}
+        # All maps have the same rows, so that they can be compared across L; cells without a result stay empty.
         bs, ps = (sorted(group[f"saliency.{name}"].unique()) for name in ("b", "p"))
         base, tuned, *others = map(str, choice)
         yield {
@@ -123,7 +123,9 @@ def _maps(family: pd.DataFrame, keys: Sequence[str]) -> Iterator[dict[str, Any]]
             "levels": [
                 {
                     "L": L,
-                    "rows": [{"b": b, "cells": [_cell(found.get((L, b, p)), largest) for p in ps]} for b in bs],
+                    "rows": [
+                        {"b": b, "cells": [_cell(rows_by_setting.get((L, b, p)), largest) for p in ps]} for b in bs
+                    ],
                 }
                 for L in sorted(group["saliency.L"].unique())
             ],
@@ -164,5 +166,5 @@ def _p_text(p: float | None) -> str:
 
 
 def _by_question(cells: pd.DataFrame) -> pd.DataFrame:
-    """The rows in the order in which questions are told."""
+    """Sort the rows by question, in the order of the questions on the page."""
     return cells.sort_values("name", key=lambda names: pd.Series(pd.factorize(names)[0]), kind="stable")

@@ -1,1 +1,1 @@
-"""Both models on both responses: did the model change, or the text?"""
+"""Crossed comparison: both models explain both responses, to separate a changed model from a changed text."""

@@ -1,7 +1,7 @@
 """Splits the difference that T2 tests into what the model and what the text contributes.
 
-T2 compares the tuned model on its own response with the base model on another one. With ``D[model, text]``, the
-instruction score of a prompt under a model that explains a response, the difference splits exactly:
+T2 compares the tuned model on the tuned response with the base model on the base response. Let ``D[model, text]``
+be the instruction score of a prompt if ``model`` explains the response ``text``. The difference splits exactly:
 
 ``D[tuned, tuned] - D[base, base] = model effect + text effect``, where the model effect is the mean over both
 texts of ``D[tuned, text] - D[base, text]``, and the text effect the mean over both models of
@@ -24,11 +24,15 @@ Values = Float[np.ndarray, " prompts"]
 
 
 def crossed_table(measured: Sequence[Measured]) -> pd.DataFrame:
-    """One row per prompt, model and text.
+    """Build the table with one row per prompt, model and text.
 
-    Columns: ``role, text, id, dataset, instruction_score, n_response, log_likelihood``. ``role`` is the model that
-    explains, ``text`` whose response it explains; ``log_likelihood`` is the mean log probability of a response
-    token, in nats, missing for an empty response.
+    Args:
+        measured: Measured responses: every prompt under both models and both texts.
+
+    Returns:
+        ``role, text, id, dataset, instruction_score, n_response, log_likelihood``: ``role`` is the model that
+        explains, ``text`` the model that wrote the explained response; ``log_likelihood`` is the mean log
+        probability of a response token in nats, NaN for an empty response.
     """
     return pd.DataFrame(
         [
@@ -47,17 +51,18 @@ def crossed_table(measured: Sequence[Measured]) -> pd.DataFrame:
 
 
 def split(cells: dict[tuple[str, str], Values]) -> dict[str, Values]:
-    """The three effects of each prompt.
+    """Compute the model effect, the text effect and their interaction for each prompt.
 
     Args:
-        cells: (model, text) -> [prompts] instruction scores.
+        cells: (model, text) -> [prompts] Instruction scores.
 
     Returns:
-        ``model``, ``text`` and ``interaction``; the first two add up to ``D[tuned, tuned] - D[base, base]``.
+        ``model``, ``text`` and ``interaction``, each [prompts]; the first two add up to
+        ``D[tuned, tuned] - D[base, base]``.
 
     Example:
-        >>> one = {("base", "base"): 1.0, ("base", "tuned"): 1.5, ("tuned", "base"): 1.25, ("tuned", "tuned"): 2.0}
-        >>> {name: float(v[0]) for name, v in split({key: np.array([v]) for key, v in one.items()}).items()}
+        >>> D = {("base", "base"): 1.0, ("base", "tuned"): 1.5, ("tuned", "base"): 1.25, ("tuned", "tuned"): 2.0}
+        >>> {name: float(v[0]) for name, v in split({key: np.array([v]) for key, v in D.items()}).items()}
         {'model': 0.375, 'text': 0.625, 'interaction': 0.25}
     """
     bb, bt, tb, tt = (cells[role, text] for role in ROLES for text in ROLES)

@@ -1,4 +1,4 @@
-"""Figure of both models on both responses."""
+"""Draws the instruction scores of both models on both responses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from shiftlens.results.look import COLORS, Z95, finish, label
 
 
 def crossed_lines(table: pd.DataFrame) -> go.Figure:
-    """Mean instruction score of each model over the response it explains, one panel per data set.
+    """Draw the mean instruction score of each model against the explained response, one panel per data set.
 
-    Parallel lines that lie apart: the models differ. Sloping lines: the responses differ. Whiskers are mean
-    +- 1.96 standard errors over prompts.
+    Parallel lines at a distance show that the models differ; sloping lines show that the responses differ.
+    Whiskers are mean +- 1.96 standard errors over prompts.
 
     Args:
-        table: ``role, text, dataset, instruction_score``, one row per prompt, model and text.
+        table: Columns ``role, text, dataset, instruction_score``, one row per prompt, model and text.
 
     Example:
         >>> rows = [(r, t, "d", s) for r, t, s in (("base", "base", 1.0), ("base", "tuned", 1.5))]

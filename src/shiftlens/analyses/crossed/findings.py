@@ -1,4 +1,4 @@
-"""Tests of the model's and the text's part in the difference that T2 tests."""
+"""Tests how much the model and the text each contribute to the difference that T2 tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shiftlens.stats.one_sample import mean_of
 
 
 def crossed_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
-    """Model effect, text effect and interaction, per data set, each tested over prompts.
+    """Test model effect, text effect and interaction, per data set and with the prompt as the unit.
 
     Args:
         table: Table from :func:`~shiftlens.analyses.crossed.compute.crossed_table`.
@@ -28,7 +28,7 @@ def crossed_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
         cells = {(role, text): wide[role, text].to_numpy(float) for role in ROLES for text in ROLES}
         base, tuned = (np.mean([cells[role, text] for text in ROLES], axis=0) for role in ROLES)
         of_base, of_tuned = (np.mean([cells[role, text] for role in ROLES], axis=0) for text in ROLES)
-        asked = {
+        wording = {
             "model": (
                 "Do the models weigh instruction words differently in the same responses?",
                 "mean over both responses, tuned model minus base model, is 0",
@@ -46,7 +46,7 @@ def crossed_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
             ),
         }
         for name, effects in split(cells).items():
-            question, null, groups = asked[name]
+            question, null, groups = wording[name]
             findings.append(
                 mean_of(effects, seed).finding(
                     name=f"density/{name}" if name == "interaction" else f"density/{name}_effect",

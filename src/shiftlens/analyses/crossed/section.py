@@ -1,4 +1,4 @@
-"""Section of both models on both responses: a table of the four cells, and the split of their difference."""
+"""Builds the section of the crossed comparison: a table of the four cells, and the split of their difference."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _LEAD = (
 
 
 def crossed_section(measured: Sequence[Measured], seed: int = 0) -> Section:
-    """Table, tests and figure of all four combinations of model and response.
+    """Build the section with table, tests and figure of all four combinations of model and response.
 
     Args:
-        measured: Every prompt under both models and both texts.
+        measured: Measured responses: every prompt under both models and both texts.
         seed: Random seed for the bootstrap intervals.
     """
     table = crossed_table(measured)
     findings = crossed_findings(table, seed)
-    section = Section(findings)  # judged
+    section = Section(findings)  # Section adds the verdicts that the HTML shows
     return Section(
         findings=section.findings,
         tables={"crossed": table},
@@ -48,14 +48,14 @@ def crossed_section(measured: Sequence[Measured], seed: int = 0) -> Section:
 
 
 def crossed_cells(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """The four cell means of each data set, and the difference that T2 tests with its two parts.
+    """Compute the four cell means of each data set, and the difference that T2 tests with its two effects.
 
     Args:
         table: Table from :func:`~shiftlens.analyses.crossed.compute.crossed_table`.
 
     Returns:
-        For each data set ``dataset``, ``n``, ``cells`` (model -> text -> ``score``, ``std``, ``log_likelihood``),
-        and ``difference = model + text``.
+        One dictionary per data set: ``dataset``, ``n``, ``cells`` (model -> text -> ``score``, ``std``,
+        ``log_likelihood``), ``difference``, its parts ``model`` and ``text``, and ``interaction``.
     """
     return [_cells(str(dataset), rows) for dataset, rows in table.groupby("dataset", sort=False)]
 
@@ -63,13 +63,15 @@ def crossed_cells(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _cells(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
     grouped = rows.groupby(["role", "text"])
     mean, std = grouped["instruction_score"].mean(), grouped["instruction_score"].std(ddof=0)
-    likely = grouped["log_likelihood"].mean()
+    log_likelihood = grouped["log_likelihood"].mean()
     cells: dict[str, dict[str, dict[str, Any]]] = {
         role: {
             text: {
                 "score": float(mean[role, text]),
                 "std": float(std[role, text]),
-                "log_likelihood": None if pd.isna(likely[role, text]) else float(likely[role, text]),
+                "log_likelihood": (
+                    None if pd.isna(log_likelihood[role, text]) else float(log_likelihood[role, text])
+                ),
             }
             for text in ROLES
         }

@@ -1,4 +1,4 @@
-"""T1 and T2 per data set and pooled, corrected for the search over settings, beside their controls."""
+"""Runs T1 and T2 per data set and pooled, with correction for the search over settings, and their controls."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ POOLED = "pooled"
 
 @dataclass(frozen=True)
 class Examination:
-    """T1 and T2 with corrections and controls.
+    """Results of T1 and T2 with corrections and controls.
 
     Args:
-        findings: per data set, and pooled where there are several.
-        sensitivity: one row per finding and setting: ``name, data, role, L, b, p, statistic, p_permutation,
-            p_corrected``; missing where a setting is not testable.
-        grid: the instruction scores they rest on.
+        findings: Findings per data set, and pooled if there are several data sets.
+        sensitivity: Table with one row per finding and setting: ``name, data, role, L, b, p, statistic,
+            p_permutation, p_corrected``; the numbers are missing if a setting is not testable.
+        grid: Instruction scores under all settings.
     """
 
     findings: list[Finding]
@@ -48,60 +48,66 @@ def examine(
     controls: Sequence[ControlTest] = (),
     labels: tuple[str, str] = ("base", "tuned"),
 ) -> Examination:
-    """All of T1 and T2 from raw importance or kept scores.
+    """Run T1 and T2, their corrections and their controls on raw importance or kept scores.
 
     Args:
-        records: responses of base and tuned.
-        setting: the headline's L, b and p.
-        settings: the grid to correct for; by default :func:`~shiftlens.analyses.density.grid.all_settings`. The
-            headline is added if it is not in it.
-        permutations: relabellings of each permutation test.
-        seed: Random seed of bootstrap intervals, relabellings and random masks.
-        controls: Controls beyond :data:`shiftlens.analyses.density.controls.CONTROLS`.
-        labels: What to call the two models in T2.
+        records: Responses of base and tuned.
+        setting: L, b and p of the headline.
+        settings: Grid to correct for; ``None`` for :func:`~shiftlens.analyses.density.grid.all_settings`. The
+            headline's setting is added if the grid lacks it.
+        permutations: Number of relabellings of each permutation test.
+        seed: Random seed for bootstrap intervals, relabellings and random masks.
+        controls: Controls to run in addition to :data:`shiftlens.analyses.density.controls.CONTROLS`.
+        labels: Names of the base and the tuned group in T2.
 
     Returns:
-        Findings with ``p_corrected`` (max-T over the grid, then Holm over data sets; pooled: max-T alone),
-        controls and verdict.
+        The findings with ``p_corrected`` (max-T over the grid, then Holm over data sets; for pooled data max-T
+        alone), controls and verdict; the table of all settings; the grid.
 
     Raises:
-        ConfigError: an L that the kept scores cannot give.
+        ConfigError: The kept scores cannot give one of the values of L.
         ValueError: L, b or p is out of range.
     """
     settings = all_settings() if settings is None else tuple(settings)
     scores = grid(records, settings if setting in settings else (*settings, setting))
     sample, samples = densities(records, setting), scores.samples(setting)
     datasets = list(dict.fromkeys(samples["dataset"]))
-    parts = [(name, (samples["dataset"] == name).to_numpy(bool), samples) for name in datasets]
+    subsets = [(name, (samples["dataset"] == name).to_numpy(bool), samples) for name in datasets]
     if len(datasets) > 1:
         pooled = samples.assign(id=samples["dataset"] + "/" + samples["id"], dataset=POOLED)
-        parts.append((POOLED, np.ones(len(samples), bool), pooled))
+        subsets.append((POOLED, np.ones(len(samples), bool), pooled))
     questions = [
         (followed_question(records, "tuned"), lambda rows: followed_vs_unfollowed(rows, "tuned", seed)),
         (followed_question(records, "base"), lambda rows: followed_vs_unfollowed(rows, "base", seed)),
         (tuning_question(records), lambda rows: base_vs_tuned(rows, seed, labels)),
     ]
     findings, tables = [], []
-    for _, inside, table in parts:
+    for _, inside, table in subsets:
         for question, ask in questions:
             here = question.where(inside)
             finding, result = ask(table[inside]), here.permute(scores.scores, permutations, seed)
-            place = scores.settings.index(setting)
-            rivals = run_controls(here, sample, seed, controls) if finding.testable else ()
-            findings.append(replace(_corrected(finding, result, place), controls=rivals))
+            cell = scores.settings.index(setting)
+            answers = run_controls(here, sample, seed, controls) if finding.testable else ()
+            findings.append(replace(_corrected(finding, result, cell), controls=answers))
             tables.append(_sensitivity(finding, scores, result))
     judged = [judge(finding, finding.controls) for finding in _over_data_sets(findings)]
     return Examination(judged, pd.concat(tables, ignore_index=True), scores)
 
 
-def _corrected(finding: Finding, result: MaxT, place: int) -> Finding:
-    """The finding with the p-values of its permutation test."""
-    if not finding.testable or not result.testable[place]:
+def _corrected(finding: Finding, result: MaxT, cell: int) -> Finding:
+    """Add the p-values of the permutation test to the finding.
+
+    Args:
+        finding: T1 or T2 at the headline's setting.
+        result: Permutation test over the grid.
+        cell: Index of the headline's setting in the grid.
+    """
+    if not finding.testable or not result.testable[cell]:
         return finding
     tested = int(result.testable.sum())
-    beside = {
-        "permutation, one-sided": float(result.p[place]),
-        f"max-T permutation over {tested} settings": float(result.p_corrected[place]),
+    companions = {
+        "permutation, one-sided": float(result.p[cell]),
+        f"max-T permutation over {tested} settings": float(result.p_corrected[cell]),
     }
     selection = (
         f"the best of {tested} settings has p < {ALPHA} in {result.selection:.0%} of {result.permutations} "
@@ -109,15 +115,15 @@ def _corrected(finding: Finding, result: MaxT, place: int) -> Finding:
     )
     return replace(
         finding,
-        p_corrected=float(result.p_corrected[place]),
+        p_corrected=float(result.p_corrected[cell]),
         corrected_over=("L", "b", "p"),
-        p_others={**finding.p_others, **beside},
-        note="; ".join(part for part in (finding.note, selection) if part),
+        p_others={**finding.p_others, **companions},
+        note="; ".join(note for note in (finding.note, selection) if note),
     )
 
 
 def _over_data_sets(findings: Sequence[Finding]) -> list[Finding]:
-    """Holm over the data sets that were asked the same question; the pooled answer is not one more of them."""
+    """Correct each question by Holm over its data sets; the pooled finding does not count as a data set."""
     corrected = list(findings)
     for name in dict.fromkeys(f.name for f in findings):
         family = [
@@ -129,7 +135,7 @@ def _over_data_sets(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _sensitivity(finding: Finding, scores: Grid, result: MaxT) -> pd.DataFrame:
-    def known(values: np.ndarray) -> pd.Series:
+    def where_testable(values: np.ndarray) -> pd.Series:
         return pd.Series(values, dtype="Float64").where(result.testable)
 
     return pd.DataFrame(
@@ -140,8 +146,8 @@ def _sensitivity(finding: Finding, scores: Grid, result: MaxT) -> pd.DataFrame:
             "L": [setting.L for setting in scores.settings],
             "b": [setting.b for setting in scores.settings],
             "p": [float(setting.p) for setting in scores.settings],
-            "statistic": known(result.statistic),
-            "p_permutation": known(result.p),
-            "p_corrected": known(result.p_corrected),
+            "statistic": where_testable(result.statistic),
+            "p_permutation": where_testable(result.p),
+            "p_corrected": where_testable(result.p_corrected),
         }
     )

@@ -1,8 +1,9 @@
-"""Rival explanations of T1 and T2, each put to the same test as the headline.
+"""Tests rival explanations of T1 and T2 (controls).
 
-Each control asks one thing. All are one-sided, and the headline survives a control where its p <= 0.05. Two ask
-whether *instruction words* make the effect (specificity), one whether the instruction or the context gained, three
-whether the effect depends on the form of the score, two whether response or prompt length explains it.
+Each control tests one rival explanation, one-sided; the headline survives a control if the control's p <= 0.05.
+Two controls test whether the effect comes from *instruction words* (specificity), one whether the instruction
+gained more than the context, three whether the effect depends on the form of the score, and two whether the
+length of response or prompt explains the effect.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from shiftlens.stats.contrast import Question
 from shiftlens.stats.regression import adjusted
 
 ControlTest = Callable[[Question, Densities, int], Control]
-"""A rival explanation: question, densities at the headline's setting and random seed -> its :class:`Control`."""
+"""Function (question, densities at the headline's setting, random seed) -> :class:`Control`."""
 
 
 def no_division(question: Question, sample: Densities, seed: int = 0) -> Control:
-    """Without the division by the prompt's largest density.
+    """Test the instruction score without the division by the prompt's largest density.
 
-    Undivided densities grow with the number of response tokens; the note has the effect at equal length as well.
+    Undivided densities grow with the number of response tokens; so the note also gives the effect at equal length.
     """
-    part, count, _ = _equally_long(question, sample)
-    equal = part.compare(sample.first(count, divided=False))
+    long_enough, count, _ = _equally_long(question, sample)
+    equal = long_enough.compare(sample.first(count, divided=False))
     note = (
         "" if equal.p is None else f"on equally many response tokens: t = {equal.statistic:.2f}, p = {equal.p:.2g}"
     )
@@ -42,32 +43,38 @@ def no_division(question: Question, sample: Densities, seed: int = 0) -> Control
 
 
 def mean(question: Question, sample: Densities, seed: int = 0) -> Control:
-    """The mean in place of the sum over the logarithm of their number."""
+    """Test the mean density of the instruction tokens; the instruction score divides by a logarithm instead."""
     asks = "Is the effect there in the mean density of the instruction tokens?"
     return question.compare(sample.instruction_mean).control("mean", asks)
 
 
 def share(question: Question, sample: Densities, seed: int = 0) -> Control:
-    """The instruction's part of all density in the prompt."""
+    """Test the instruction's share of all density in the prompt."""
     asks = "Is the effect there in the instruction's share of all density in the prompt?"
     return question.compare(sample.instruction_share).control("share", asks)
 
 
 def equal_length(question: Question, sample: Densities, seed: int = 0) -> Control:
-    """The same number of response tokens on both sides: density counts response tokens.
+    """Test the score on the same number of response tokens on both sides, as density grows with their number.
 
-    T2: of each prompt the first K tokens of both responses, K the length of the shorter. T1: of every response
-    the first K, K the lower quartile of all lengths compared (chosen without looking at the groups); shorter
-    responses are left out.
+    T2 uses the first K tokens of both responses to a prompt, where K is the length of the shorter response. T1
+    uses the first K tokens of every response, where K is the lower quartile of all compared lengths (both groups
+    together); shorter responses are left out.
     """
-    part, count, size = _equally_long(question, sample)
-    return part.compare(sample.first(count)).control(
-        "equal response length", "Is the effect there on equally many response tokens?", f"{size}; {part.size}"
+    long_enough, count, size = _equally_long(question, sample)
+    return long_enough.compare(sample.first(count)).control(
+        "equal response length",
+        "Is the effect there on equally many response tokens?",
+        f"{size}; {long_enough.size}",
     )
 
 
 def _equally_long(question: Question, sample: Densities) -> tuple[Question, Int[np.ndarray, " records"], str]:
-    """The question on responses that are long enough, how many tokens of each to take, and that in words."""
+    """Choose how many response tokens to use for each record.
+
+    Returns:
+        The question on the responses that are long enough; [records] number of tokens; that number in words.
+    """
     lengths = np.array([r.n_response for r in sample.records], int)
     count = np.zeros(len(lengths), int)
     if question.paired:
@@ -82,7 +89,7 @@ def _equally_long(question: Question, sample: Densities) -> tuple[Question, Int[
 
 
 def covariates(question: Question, sample: Densities, seed: int = 0) -> Control:
-    """Least squares with the lengths of instruction, prompt and response as covariates."""
+    """Test the effect at equal lengths of instruction, prompt and response, by least squares."""
     sizes = [(r.instruction.sum(), len(r.instruction), r.n_response) for r in sample.records]
     result = adjusted(question, sample.headline, np.log1p(np.array(sizes, float).reshape(-1, 3)))
     return result.control(
@@ -102,43 +109,43 @@ CONTROLS: tuple[ControlTest, ...] = (
     equal_length,
     covariates,
 )
-"""The controls of every run; a change of this list changes verdicts and raises ``EVIDENCE_VERSION``."""
+"""Controls of every run; changing this list changes verdicts and requires a new ``EVIDENCE_VERSION``."""
 
 
 def run_controls(
     question: Question, sample: Densities, seed: int = 0, further: Sequence[ControlTest] = ()
 ) -> tuple[Control, ...]:
-    """Put every rival explanation of one question to the test.
+    """Run every control of one question.
 
     Args:
-        question: T1 or T2 on some of the records.
-        sample: Densities at the headline's setting.
-        seed: Random seed of the controls that draw.
-        further: Controls beyond :data:`CONTROLS`.
+        question: T1 or T2, on some of the records.
+        sample: Densities of all records at the headline's setting.
+        seed: Random seed for the controls that draw at random.
+        further: Controls to run in addition to :data:`CONTROLS`.
     """
     return tuple(control(question, sample, seed) for control in (*CONTROLS, *further))
 
 
 def controls_from_config(nodes: Mapping[str, Any] | None) -> dict[str, ControlTest]:
-    """Controls named in a configuration.
+    """Instantiate the controls named in a configuration.
 
     Args:
-        nodes: Name -> a node whose ``_target_`` makes a control, see :data:`ControlTest`; a function needs
-            ``_partial_: true``.
+        nodes: Name -> a node whose ``_target_`` makes a control (:data:`ControlTest`); a ``_target_`` that is the
+            control itself needs ``_partial_: true``.
 
     Returns:
         Name -> control.
 
     Raises:
-        ConfigError: A node does not give something that can be called.
+        ConfigError: A node gives an object that cannot be called.
 
     Example:
         >>> controls_from_config(None)
         {}
     """
-    made = {name: instantiate(dict(node)) for name, node in (nodes or {}).items()}
-    wrong = [name for name, control in made.items() if not callable(control)]
+    controls = {name: instantiate(dict(node)) for name, node in (nodes or {}).items()}
+    wrong = [name for name, control in controls.items() if not callable(control)]
     if wrong:
         expected = "expected a control: (question, densities, seed) -> Control"
         raise ConfigError("\n".join(f"controls.{name}: {expected}" for name in wrong))
-    return made
+    return controls

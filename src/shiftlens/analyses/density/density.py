@@ -1,4 +1,4 @@
-"""The analysis of importance scores, whether a model was explained or scores were read from files."""
+"""Runs the analysis of importance scores, computed with a model or read from files."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from shiftlens.stats.permutation import PERMUTATIONS
 
 @dataclass(frozen=True)
 class Density:
-    """T1, T2, their grid of settings, their controls, and the saliency maps.
+    """Analysis of importance density: T1, T2, their grid of settings, their controls, and the saliency maps.
 
     Args:
         settings: L, b and p of the tests.
-        seed: Random seed of bootstrap intervals, relabellings and random masks.
-        map_prompt: Id of the prompt whose map is shown first; ``None`` is the one with the median shift.
-        map_b: Largest level left out of the maps.
+        seed: Random seed for bootstrap intervals, relabellings and random masks.
+        map_prompt: Id of the prompt whose map is shown first; ``None`` for the prompt with the median shift.
+        map_b: Threshold b of the maps: levels up to ``map_b`` are left out.
         maps: Number of prompts with a map.
-        controls: Controls beyond :data:`shiftlens.analyses.density.controls.CONTROLS`.
-        permutations: Relabellings of each permutation test.
+        controls: Controls to run in addition to :data:`shiftlens.analyses.density.controls.CONTROLS`.
+        permutations: Number of relabellings of each permutation test.
     """
 
     settings: Settings
@@ -48,18 +48,18 @@ class Density:
         draw: Callable[[Sequence[str]], Sequence[SaliencyMap]],
         settings: Sequence[Settings] | None = None,
     ) -> list[Section]:
-        """Findings, tables, figures and maps.
+        """Run the tests and controls, and return the sections with findings, tables, figures and maps.
 
         Args:
-            records: Responses of base and tuned with their importance or kept scores.
-            measured: The same responses with their scores at the tests' settings.
-            samples: Their table ``samples``.
-            draw: Makes the maps of the prompts with the given ids, base and tuned side by side.
-            settings: Grid to correct for; ``None`` is every L, b and p of
+            records: Responses of base and tuned, with raw importance or kept scores.
+            measured: The same responses with their scores at ``self.settings``.
+            samples: Table ``samples`` of these responses.
+            draw: Prompt ids -> the saliency maps of these prompts, base and tuned side by side.
+            settings: Grid to correct for; ``None`` for every L, b and p of
                 :func:`~shiftlens.analyses.density.grid.all_settings`.
 
         Raises:
-            ConfigError: An L that kept scores cannot give.
+            ConfigError: The kept scores cannot give one of the values of L.
         """
         examination = examine(records, self.settings, settings, self.permutations, self.seed, self.controls)
         chosen = choose_prompts(samples, self.map_prompt, self.maps)

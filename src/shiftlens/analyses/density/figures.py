@@ -1,4 +1,4 @@
-"""Plotly figures of scores and densities: by region, by position, and the map of one prompt.
+"""Draws plotly figures of scores and densities: by region, by position, and the map of one prompt.
 
 Figures are built from lists, never arrays: plotly encodes arrays as base64, which the plotly.js of some
 viewers (Weights & Biases among them) cannot read and draws as an empty chart.
@@ -22,7 +22,7 @@ _REGIONS = ("instruction", "context", "other")
 
 
 def density_by_region(samples: pd.DataFrame) -> go.Figure:
-    """Mean importance density by prompt region, base beside tuned, one panel per data set.
+    """Draw the mean importance density by prompt region, base beside tuned, one panel per data set.
 
     Whiskers are mean +- 1.96 standard errors over the prompts that have tokens in the region.
 
@@ -73,7 +73,7 @@ def density_by_region(samples: pd.DataFrame) -> go.Figure:
 
 
 def position_profile(profile: pd.DataFrame) -> go.Figure:
-    """Mean density over relative prompt position, one line per role (paper, "lost in the middle").
+    """Draw the mean density over relative prompt position, one line per role ("lost in the middle" in the paper).
 
     Bands are mean +- 1.96 standard errors.
 
@@ -137,10 +137,10 @@ def position_profile(profile: pd.DataFrame) -> go.Figure:
 
 
 def saliency_heatmap(saliency: SaliencyMap) -> go.Figure:
-    """Score S of one prompt as a heatmap, prompt tokens down, response tokens across (paper, figure 1).
+    """Draw the score S of one prompt as a heatmap: prompt tokens down, response tokens across (paper, figure 1).
 
     Args:
-        saliency: The map.
+        saliency: Scores of one prompt under one model.
 
     Returns:
         The figure; an empty response gives an annotation in place of cells.

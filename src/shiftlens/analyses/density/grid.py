@@ -1,8 +1,9 @@
-"""Instruction scores for every choice of L, b and p at once.
+"""Computes instruction scores for every choice of L, b and p at once.
 
-Of a token's scores only the *histogram* over the levels matters: with h[s] the number of response tokens on
-which it has level s, ``||S||_1 = sum over s > b of s h[s]`` and ``||S||_p^p = sum over s > b of s^p h[s]``. The
-matrices are read once; every setting after that costs a few operations per prompt token.
+The density of a prompt token depends only on the *histogram* of its levels: with h[s] the number of response
+tokens for which the prompt token has level s, ``||S||_1 = sum over s > b of s h[s]`` and
+``||S||_p^p = sum over s > b of s^p h[s]``. So each matrix is read once, and every further setting costs a few
+operations per prompt token.
 """
 
 from __future__ import annotations
@@ -20,11 +21,15 @@ from shiftlens.scores.settings import Settings
 
 LEVELS = (5, 10, 20)
 NORMS = (2, 3, 4, 5, 6)
-_BLOCK = 50_000  # tokens worked on at once: bounds memory, whatever the number of prompts
+_BLOCK = 50_000  # prompt tokens per block: bounds the memory, independent of the number of prompts
 
 
 def all_settings(Ls: Sequence[int] = LEVELS, ps: Sequence[float | int] = NORMS) -> tuple[Settings, ...]:
-    """Every (L, b, p) with b from 0 to L - 1.
+    """List every combination (L, b, p) with b from 0 to L - 1.
+
+    Args:
+        Ls: Numbers of levels.
+        ps: Exponents of the norm.
 
     Example:
         >>> len(all_settings()), len(all_settings(Ls=[10]))
@@ -35,12 +40,12 @@ def all_settings(Ls: Sequence[int] = LEVELS, ps: Sequence[float | int] = NORMS) 
 
 @dataclass(frozen=True)
 class Grid:
-    """Instruction scores of all samples under all settings.
+    """Instruction scores of all records under all settings.
 
     Args:
-        settings: the choices of (L, b, p), axis 0.
-        records: the samples, axis 1.
-        scores: [settings, records] instruction scores.
+        settings: Settings (L, b, p), one per row of ``scores``.
+        records: Records, one per column of ``scores``.
+        scores: [settings, records] Instruction scores.
     """
 
     settings: tuple[Settings, ...]
@@ -48,30 +53,30 @@ class Grid:
     scores: Float[np.ndarray, "settings records"]
 
     def at(self, setting: Settings) -> Float[np.ndarray, " records"]:
-        """[records] instruction scores at one setting.
+        """Return the instruction scores at one setting, [records].
 
         Raises:
-            ValueError: the setting is not in the grid.
+            ValueError: The setting is not in the grid.
         """
         return self.scores[self.settings.index(setting)]
 
     def samples(self, setting: Settings) -> pd.DataFrame:
-        """The table T1 and T2 are computed from, at one setting; one row per record."""
+        """Build the table from which T1 and T2 are computed, at one setting; one row per record."""
         return samples_frame(self.records, self.at(setting))
 
 
 def grid(records: Iterable[Scored], settings: Sequence[Settings] | None = None) -> Grid:
-    """Instruction scores of all records under all settings, in one pass over the matrices.
+    """Compute the instruction scores of all records under all settings, in one pass over the matrices.
 
     Args:
-        records: the samples.
-        settings: the choices; by default L in 5, 10, 20, every b, p in 2..6.
+        records: Records to score.
+        settings: Settings to use; ``None`` for L in 5, 10, 20, every b, and p in 2..6.
 
     Returns:
-        The grid; equal to :func:`shiftlens.scores.instruction_score` of each setting to rounding.
+        The grid; up to rounding equal to :func:`shiftlens.scores.instruction_score` at each setting.
 
     Raises:
-        ConfigError: an L that the kept scores cannot give.
+        ConfigError: The kept scores cannot give one of the values of L.
         ValueError: L, b or p is out of range.
 
     Example:
@@ -91,18 +96,19 @@ def grid(records: Iterable[Scored], settings: Sequence[Settings] | None = None) 
 
 
 def token_histograms(record: Scored, Ls: Sequence[int]) -> dict[int, Int[np.ndarray, "sources _"]]:
-    """Of each source token: on how many response tokens it has each level.
+    """Count, for each source token and level, the response tokens for which the source token has this level.
 
-    A histogram with 2 L levels gives the one with L by adding neighbours. For raw importance this is done
-    where the ratio is a power of two, which is exact in floating point too (a product with 2 does not round; only
-    entries below 1e-300 of a float64 column's largest could differ). Other ratios are scored afresh.
+    Adding neighbouring levels of a histogram with 2 L levels gives the histogram with L levels. This shortcut is
+    used only if the ratio is a power of two, because it is then exact in floating point too (multiplication by 2
+    does not round; only entries below 1e-300 of the largest in a float64 column could differ). For other ratios
+    the levels are computed from the record.
 
     Args:
-        record: one response.
-        Ls: numbers of levels.
+        record: Record of one response.
+        Ls: Numbers of levels.
 
     Returns:
-        L -> [sources, L + 1] counts.
+        L -> [sources, L + 1] counts of response tokens.
 
     Example:
         >>> none = np.zeros(1, bool)
@@ -110,17 +116,17 @@ def token_histograms(record: Scored, Ls: Sequence[int]) -> dict[int, Int[np.ndar
         >>> token_histograms(record, [2])[2].tolist()
         [[1, 0, 2]]
     """
-    found: dict[int, Int[np.ndarray, "_ _"]] = {}
+    histograms: dict[int, Int[np.ndarray, "_ _"]] = {}
     for L in sorted(Ls, reverse=True):
-        finer = next((K for K in found if K % L == 0 and _is_power_of_two(K // L)), None)
+        finer = next((K for K in histograms if K % L == 0 and _is_power_of_two(K // L)), None)
         if finer is None:
             S = record.levels(L)
-            cell = np.arange(len(S))[:, None] * (L + 1) + S
-            found[L] = np.bincount(cell.ravel(), minlength=len(S) * (L + 1)).reshape(len(S), L + 1)
+            cell = np.arange(len(S))[:, None] * (L + 1) + S  # [sources, response]: index of (source, level)
+            histograms[L] = np.bincount(cell.ravel(), minlength=len(S) * (L + 1)).reshape(len(S), L + 1)
         else:
-            merged = found[finer][:, 1:].reshape(-1, L, finer // L).sum(axis=2)
-            found[L] = np.concatenate([found[finer][:, :1], merged], axis=1)
-    return found
+            merged = histograms[finer][:, 1:].reshape(-1, L, finer // L).sum(axis=2)  # [sources, L]
+            histograms[L] = np.concatenate([histograms[finer][:, :1], merged], axis=1)
+    return histograms
 
 
 def _is_power_of_two(n: int) -> bool:
@@ -145,14 +151,14 @@ def _block_scores(
 ) -> Float[np.ndarray, "settings records"]:
     histograms = [token_histograms(record, Ls) for record in records]
     lengths = np.array([len(h[Ls[0]]) for h in histograms])
-    mask = np.zeros(lengths.sum(), bool)  # sources beyond the prompt are in no mask
+    mask = np.zeros(lengths.sum(), bool)  # [tokens]; response tokens as sources stay False
     for start, record in zip(starts(lengths), records, strict=True):
         mask[start : start + len(record.instruction)] = record.instruction
     scores = np.zeros((len(settings), len(records)))
     for L in Ls:
-        counts = np.concatenate([h[L] for h in histograms])
+        counts = np.concatenate([h[L] for h in histograms])  # [tokens, L + 1]
         for p in {setting.p for setting in settings if setting.L == L}:
-            by_b = _instruction_scores(counts, p, mask, lengths)
+            by_b = _instruction_scores(counts, p, mask, lengths)  # [L, records]
             for row, setting in enumerate(settings):
                 if (setting.L, setting.p) == (L, p):
                     scores[row] = by_b[setting.b]
@@ -165,17 +171,27 @@ def _instruction_scores(
     mask: Bool[np.ndarray, " tokens"],
     lengths: Int[np.ndarray, " records"],
 ) -> Float[np.ndarray, "_ records"]:
-    """[b, records] instruction scores for b = 0..L-1, from the histograms of all tokens laid end to end."""
+    """Compute instruction scores for every b from 0 to L - 1.
+
+    Args:
+        counts: [tokens, L + 1] Level histograms of the source tokens of all records, one record after another.
+        p: Exponent of the norm.
+        mask: [tokens] Whether each token is an instruction token.
+        lengths: [records] Number of source tokens of each record.
+
+    Returns:
+        [L, records] instruction scores, one row per b.
+    """
     level = np.arange(1, counts.shape[1])
-    present = counts[:, 1:]
-    # Levels are taken relative to the token's largest: s ** p of a large p would overflow.
+    present = counts[:, 1:]  # [tokens, L]: level 0 never counts
+    # Levels are divided by the token's largest level, because s ** p would overflow for a large p.
     largest = np.where(present > 0, level, 0).max(axis=1, initial=0)
     share = level / np.maximum(largest, 1)[:, None]
-    density = _tail_sums(present * share)
+    density = _tail_sums(present * share)  # [tokens, b]
     norm = _tail_sums(present * np.minimum(share, 1.0) ** p) ** (1 / p)
     density = np.divide(density, norm, out=np.zeros_like(norm), where=norm > 0)
     scores = np.zeros((density.shape[1], len(lengths)))
-    filled = lengths > 0
+    filled = lengths > 0  # reduceat cannot sum over an empty record
     first = starts(lengths)[filled]
     if len(first):
         top = np.maximum.reduceat(density, first, axis=0)
@@ -187,5 +203,5 @@ def _instruction_scores(
 
 
 def _tail_sums(values: Float[np.ndarray, "tokens levels"]) -> Float[np.ndarray, "tokens levels"]:
-    """[token, b] sum over levels above b, where column 0 holds level 1."""
+    """Sum over the levels above b, for every b: [tokens, b]. Column 0 of ``values`` holds level 1."""
     return np.cumsum(values[:, ::-1], axis=1)[:, ::-1]

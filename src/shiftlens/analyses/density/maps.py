@@ -1,4 +1,4 @@
-"""Chooses the prompts shown as saliency maps, and makes the maps."""
+"""Chooses the prompts to show as saliency maps, and builds the maps."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ REGIONS = ("instruction", "context", "other", "template", "response")
 
 @dataclass(frozen=True)
 class SaliencyMap:
-    """Scores of one prompt under one model, for the picture of it (paper, figure 1).
+    """Scores of one prompt under one model, as drawn in a saliency map (figure 1 of the paper).
 
     Args:
         prompt_id: Id of the prompt.
         role: ``base`` or ``tuned``.
-        prompt_tokens: [prompt] Tokens as text; the response tokens follow where they are sources too.
-        response_tokens: [response] Tokens as text.
+        prompt_tokens: [prompt] Prompt tokens as text, followed by the response tokens if these are sources too.
+        response_tokens: [response] Response tokens as text.
         regions: [prompt] Region of each prompt token, one of :data:`REGIONS`.
         score: [prompt, response] Sparse score S, 0..L.
-        density: [prompt] Importance density, largest is 1.
-        instruction_score: Instruction score of the sample.
+        density: [prompt] Importance density; the largest is 1.
+        instruction_score: Instruction score of the response.
         response: Whole response as text.
         followed: Whether the response follows the instruction; ``None`` if not known.
     """
@@ -49,20 +49,23 @@ class SaliencyMap:
 
 
 def choose_prompts(samples: pd.DataFrame, prompt: str | None, count: int) -> list[str]:
-    """Ids of the prompts to show: the asked one, or the one with the median shift, then others in order.
+    """Choose the prompts to show: the given prompt or the one with the median shift, then the others in order.
 
-    The median, not the largest: a hand-picked or extreme picture would promise more than the data.
+    The median and not the largest shift, because an extreme example would suggest more than the data support.
 
     Args:
         samples: Table ``samples``.
-        prompt: Id asked for, or ``None``.
-        count: Number of prompts.
+        prompt: Id of the prompt to show first; ``None`` for the one with the median shift.
+        count: Number of prompts; at least one is chosen.
+
+    Returns:
+        Prompt ids.
     """
     ids = list(dict.fromkeys(samples["id"]))
     if prompt is None:
         wide = samples.pivot(index="id", columns="role", values="instruction_score").loc[ids]
         shift = (wide["tuned"] - wide["base"]).to_numpy()
-        # The lower median, so that it is a prompt and not a mean of two.
+        # The lower median, because the mean of the two middle shifts belongs to no prompt.
         prompt = ids[int(np.argsort(shift, kind="stable")[(len(shift) - 1) // 2])]
     return [prompt, *(other for other in ids if other != prompt)][: max(count, 1)]
 
@@ -74,14 +77,14 @@ def saliency_maps(
     samples: pd.DataFrame,
     settings: Settings,
 ) -> list[SaliencyMap]:
-    """Base and tuned maps of the chosen prompts, side by side.
+    """Build the maps of the chosen prompts, base and tuned side by side.
 
     Args:
         chosen: Prompt ids.
-        measured: Role -> its samples.
-        tokenizers: Role -> its tokenizer.
-        samples: Table ``samples``, for scores and verdicts.
-        settings: L and b of the pictures; densities keep those of table ``samples``.
+        measured: Role -> the model's measured responses.
+        tokenizers: Role -> the model's tokenizer.
+        samples: Table ``samples``, which gives instruction scores and verdicts.
+        settings: L and b of the maps; the densities keep the L and b of table ``samples``.
     """
     table = {(row["role"], row["id"]): row for row in samples.to_dict("records")}
     by_id = {role: {m.encoded.prompt.id: m for m in measured[role]} for role in ROLES}
@@ -89,13 +92,13 @@ def saliency_maps(
     for prompt in chosen:
         for role in ROLES:
             m, row = by_id[role][prompt], table[role, prompt]
-            responded = token_texts(tokenizers[role], m.row.response_ids.tolist())
+            response_tokens = token_texts(tokenizers[role], m.row.response_ids.tolist())
             maps.append(
                 SaliencyMap(
                     prompt_id=prompt,
                     role=role,
-                    prompt_tokens=[*m.encoded.tokens, *responded[: len(m.density) - len(m.encoded.tokens)]],
-                    response_tokens=responded,
+                    prompt_tokens=[*m.encoded.tokens, *response_tokens[: len(m.density) - len(m.encoded.tokens)]],
+                    response_tokens=response_tokens,
                     regions=m.regions,
                     score=score(m.row.values, settings.L, settings.b),
                     density=m.density,

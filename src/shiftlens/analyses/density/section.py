@@ -58,7 +58,7 @@ def density_sections(
     settings: Settings,
     picture_b: int,
 ) -> list[Section]:
-    """What the importance scores contribute to a run.
+    """Build the sections of the importance scores.
 
     Args:
         examination: T1 and T2.
@@ -67,7 +67,7 @@ def density_sections(
         profile: Table ``profile``: ``role, dataset, bin (0..9), mean, std, n``.
         maps: Saliency maps, base and tuned of the same prompts side by side.
         settings: L, b and p of the tests.
-        picture_b: Largest level left out of the maps.
+        picture_b: Threshold b of the maps: levels up to ``picture_b`` are left out.
     """
     tables = {"samples": samples, "tokens": tokens, "profile": profile, "sensitivity": examination.sensitivity}
     pooled, figure = _sensitivity(examination.sensitivity)
@@ -106,7 +106,7 @@ def density_sections(
 
 
 def density_scalars(samples: pd.DataFrame) -> dict[str, float]:
-    """Means per role as ``base/...`` and ``tuned/...``, their difference as ``shift/...``; no entry if unknown.
+    """Compute means as ``base/...`` and ``tuned/...`` and their difference as ``shift/...``; no entry if unknown.
 
     Example:
         >>> samples = pd.DataFrame({"role": ["base", "tuned"], "instruction_score": [1.0, 1.5]})
@@ -123,7 +123,7 @@ def density_scalars(samples: pd.DataFrame) -> dict[str, float]:
 
 
 def density_tiles(samples: pd.DataFrame) -> list[Tile]:
-    """The headline numbers of both roles; those that one role lacks are left out."""
+    """Build the tiles with the main numbers of both models; numbers that one model lacks are left out."""
     tiles = []
     for label, column, form in _TILES:
         means = _means(samples, column)
@@ -133,14 +133,14 @@ def density_tiles(samples: pd.DataFrame) -> list[Tile]:
 
 
 def maps_html(maps: Sequence[SaliencyMap], samples: pd.DataFrame, L: int, picture_b: int) -> str:
-    """The maps of the chosen prompts, with their texts; the maps themselves are drawn by ``maps.js``."""
+    """Render the HTML of the maps with the texts of their prompts; ``maps.js`` draws the maps in the browser."""
     return render(
         _HERE / "maps.html.j2", prompts=_prompts(maps, samples), picture_b=picture_b, data=_map_data(maps, L)
     )
 
 
 def samples_html(samples: pd.DataFrame) -> str:
-    """The list of samples: score, followed or not, and the beginning of the response, of both roles."""
+    """Render the list of samples: score, followed or not, and the beginning of the response, of both models."""
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for sample in samples.to_dict("records"):
         key = (str(sample["dataset"]), str(sample["id"]))
@@ -155,7 +155,7 @@ def samples_html(samples: pd.DataFrame) -> str:
 
 
 def _means(samples: pd.DataFrame, column: str) -> dict[str, float]:
-    """Role -> mean of what is known of a column."""
+    """Compute the mean of a column per role, without missing values; roles without values are left out."""
     if column not in samples:
         return {}
     known = {role: samples.loc[samples["role"] == role, column].dropna().astype(float) for role in ROLES}
@@ -163,7 +163,7 @@ def _means(samples: pd.DataFrame, column: str) -> dict[str, float]:
 
 
 def _sensitivity(table: pd.DataFrame) -> tuple[str, go.Figure]:
-    """The map of settings, of all data sets together where there are several, and the name of the data."""
+    """Return the name of the last data set (``pooled`` if there are several) and its map of settings."""
     if not len(table):
         return "none", go.Figure()
     data = str(list(dict.fromkeys(table["data"]))[-1])
@@ -171,7 +171,7 @@ def _sensitivity(table: pd.DataFrame) -> tuple[str, go.Figure]:
 
 
 def _gallery(maps: Sequence[SaliencyMap]) -> Mapping[str, go.Figure]:
-    """One heatmap per map, numbered by prompt: ids may hold characters that the names of a logger cannot."""
+    """Draw one heatmap per map, numbered by prompt, because loggers refuse some characters of prompt ids."""
     numbers: dict[str, int] = {}
     return {
         f"maps/{numbers.setdefault(saliency.prompt_id, len(numbers))}/{saliency.role}": saliency_heatmap(saliency)
@@ -197,7 +197,7 @@ def _map_data(maps: Sequence[SaliencyMap], L: int) -> dict[str, Any]:
 
 
 def _prompts(maps: Sequence[SaliencyMap], samples: pd.DataFrame) -> list[dict[str, Any]]:
-    """Maps grouped by prompt in order, each with its place in the embedded data."""
+    """Group the maps by prompt, in order, each with its index in the embedded data."""
     texts: dict[str, str] = {}
     if "prompt" in samples:
         texts = dict(zip(samples["id"].astype(str), samples["prompt"].astype(str), strict=True))

@@ -1,4 +1,4 @@
-"""How much a finding depends on the choice of L, b and p: its test statistic over the whole grid."""
+"""Draws the test statistics of T1 and T2 over the whole grid of L, b and p."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _TITLES = {T1: "T1", T2: "T2"}
 
 
 def sensitivity_map(sensitivity: pd.DataFrame, data: str) -> go.Figure:
-    """Test statistics of T1 and T2 over b and p, one panel per L.
+    """Draw the test statistics of T1 and T2 over b and p, one panel per L.
 
     Red is a positive t, blue a negative one; a dot marks settings whose p-value, corrected for the whole grid, is
     at most 0.05. Settings that cannot be tested are empty.
 
     Args:
-        sensitivity: of :class:`shiftlens.analyses.density.compute.Examination`.
-        data: the data set shown, ``pooled`` for all.
+        sensitivity: Table ``sensitivity`` of :class:`shiftlens.analyses.density.compute.Examination`.
+        data: Name of the data set to show; ``pooled`` for all data sets together.
 
     Returns:
-        A figure without any trace if nothing could be tested.
+        The figure; it has no traces if nothing could be tested.
 
     Example:
         >>> table = pd.DataFrame({"name": "density/base_vs_tuned", "data": "d", "role": "both", "L": 5, "p": 2.0,
@@ -53,11 +53,11 @@ def sensitivity_map(sensitivity: pd.DataFrame, data: str) -> go.Figure:
                 showscale=row == 1 and column == len(levels), colorbar={"title": "t", "len": 0.9},
                 hovertemplate="b %{x}, p %{y}: t %{z:.2f}<extra></extra>", row=row, col=column,
             )  # fmt: skip
-            held = cells[cells["p_corrected"] <= ALPHA]
+            significant = cells[cells["p_corrected"] <= ALPHA]
             figure.add_scatter(
-                x=held["b"].tolist(), y=[f"{p:g}" for p in held["p"]], mode="markers", showlegend=False,
-                marker={"color": "rgba(20,20,20,0.75)", "size": 5},
-                customdata=held["p_corrected"].astype(float).tolist(),
+                x=significant["b"].tolist(), y=[f"{p:g}" for p in significant["p"]],
+                mode="markers", showlegend=False, marker={"color": "rgba(20,20,20,0.75)", "size": 5},
+                customdata=significant["p_corrected"].astype(float).tolist(),
                 hovertemplate="corrected p %{customdata:.3g}<extra></extra>", row=row, col=column,
             )  # fmt: skip
     figure.update_layout(height=120 + 220 * len(tests), margin={"l": 50, "r": 20, "t": 40, "b": 50})

@@ -1,6 +1,6 @@
-"""The two tests of the paper on instruction scores.
+"""Runs the two tests of the paper on instruction scores.
 
-T1 compares followed with unfollowed responses of one model, T2 compares base and tuned on the same prompts.
+T1 compares followed with unfollowed responses of one model; T2 compares base and tuned on the same prompts.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ T1, T1_IN_BASE, T2 = (
 
 
 def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int = 0) -> Finding:
-    """T1: is the instruction score higher where the response follows the instruction?
+    """Run T1: test whether the instruction score is higher where the response follows the instruction.
 
     Args:
-        samples: Rows of one data set, as in table ``samples``.
-        role: Whose responses: ``base`` or ``tuned``.
-        seed: Random seed of the bootstrap interval.
+        samples: Rows of table ``samples`` from one data set.
+        role: Model whose responses are compared: ``base`` or ``tuned``.
+        seed: Random seed for the bootstrap interval.
     """
     rows = samples[samples["role"] == role]
     long_enough = rows["n_response"] >= MIN_RESPONSE_TOKENS
@@ -53,21 +53,21 @@ def followed_vs_unfollowed(samples: pd.DataFrame, role: str = "tuned", seed: int
 
 
 def base_vs_tuned(samples: pd.DataFrame, seed: int = 0, labels: tuple[str, str] = ("base", "tuned")) -> Finding:
-    """T2: does tuning raise the instruction score on the same prompts?
+    """Run T2: test whether tuning raises the instruction score on the same prompts.
 
-    Nothing is dropped; an empty response scores 0, as in the paper.
+    Responses of any length are used; an empty response has the score 0, as in the paper.
 
     Args:
-        samples: Rows of one data set, as in table ``samples``.
-        seed: Random seed of the bootstrap interval.
-        labels: What to call the groups of the base and of the tuned model.
+        samples: Rows of table ``samples`` from one data set.
+        seed: Random seed for the bootstrap interval.
+        labels: Names of the base and the tuned group.
     """
     wide = samples.pivot(index="id", columns="role", values="instruction_score").reindex(columns=["base", "tuned"])
     both = wide.dropna()
     base, tuned = both["base"].to_numpy(float), both["tuned"].to_numpy(float)
     missing = len(wide) - len(both)
     lengths = samples.groupby("role")["n_response"].mean()
-    # Density counts response tokens, so a difference in length is a rival explanation.
+    # Density grows with the number of response tokens, so a difference in length is a rival explanation.
     length_note = f"mean response tokens: {labels[0]} {lengths['base']:.1f}, {labels[1]} {lengths['tuned']:.1f}"
     return paired(tuned, base, seed).finding(
         name=T2,

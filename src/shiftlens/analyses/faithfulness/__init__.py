@@ -1,1 +1,1 @@
-"""How well the importance ranks prompt tokens, held against exact ablation."""
+"""Faithfulness: compares the ranking of prompt tokens by importance with the ranking by exact ablation."""

@@ -1,9 +1,10 @@
-"""Compares how the importance ranks the prompt tokens with how exact ablation ranks them.
+"""Compares how importance ranks the prompt tokens with how exact ablation ranks them.
 
-The importance is the first-order estimate of what happens if an embedding is set to zero. For each response token
-the two orders of the prompt tokens are compared by their rank correlation, which a positive factor per response
-token does not change, just as it does not change the score. How far two ways of ablation agree with each
-other is the yardstick: no estimate can agree with both much better.
+The importance is the first-order estimate of the change if an embedding is set to zero. For each response token,
+the rank correlation over the prompt tokens compares estimate and ablation; like the score, this correlation does
+not change with a positive factor per response token. The agreement of two kinds of ablation (zero and mean
+embedding) serves as reference, because no estimate can agree with both much better than these agree with each
+other.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from jaxtyping import Float
 from scipy import stats
 
 CERTAIN = 0.9
-"""Response tokens of at least this probability are told apart: little is left to explain there."""
+"""Response tokens of at least this probability are averaged separately: little is left to explain there."""
 
 
 def rank_correlation(
     estimate: Float[np.ndarray, "prompt response"], exact: Float[np.ndarray, "prompt response"]
 ) -> Float[np.ndarray, " response"]:
-    """Spearman's rank correlation over the prompt tokens, for each response token.
+    """Compute Spearman's rank correlation over the prompt tokens, for each response token.
 
     Args:
-        estimate: [prompt, response] importance.
-        exact: [prompt, response] ablation importance; a positive factor per response token changes nothing.
+        estimate: [prompt, response] Importance.
+        exact: [prompt, response] Importance by ablation; a positive factor per response token changes nothing.
 
     Returns:
-        [response] correlations; NaN with fewer than two prompt tokens, or where one side does not vary.
+        [response] correlations; NaN for fewer than two prompt tokens, or if estimate or ablation does not vary.
 
     Example:
         >>> rank_correlation(np.array([[1.0], [2.0], [9.0]]), np.array([[0.1], [0.3], [0.2]])).round(6)
@@ -51,16 +52,19 @@ def faithfulness_rows(
     spearman: Float[np.ndarray, " response"],
     probability: Float[np.ndarray, " response"],
 ) -> pd.DataFrame:
-    """The rows of one response: ``role, id, dataset, replaced_by, position, spearman, probability``.
+    """Build the rows of one response, one per response token.
 
     Args:
-        role: the model.
-        prompt_id: the prompt.
-        dataset: its data set.
-        replaced_by: what took the place of the embeddings, ``zero`` or ``mean``; or ``zero_vs_mean``, both
-            ablations held against each other.
-        spearman: [response] from :func:`rank_correlation`.
-        probability: [response] p of each response token: where it is near 1, little is left to explain.
+        role: Model, ``base`` or ``tuned``.
+        prompt_id: Id of the prompt.
+        dataset: Data set of the prompt.
+        replaced_by: Replacement of the ablated embeddings, ``zero`` or ``mean``; ``zero_vs_mean`` for the
+            comparison of the two ablations.
+        spearman: [response] Result of :func:`rank_correlation`.
+        probability: [response] Probability of each response token; little is left to explain near 1.
+
+    Returns:
+        ``role, id, dataset, replaced_by, position, spearman, probability``.
     """
     return pd.DataFrame(
         {
@@ -76,24 +80,27 @@ def faithfulness_rows(
 
 
 def prompt_means(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean correlation of each response: ``role, replaced_by, id, spearman``; responses without any are left out.
+    """Compute the mean correlation of each response.
 
     Args:
-        table: rows from :func:`faithfulness_rows`.
+        table: Rows from :func:`faithfulness_rows`.
+
+    Returns:
+        ``role, replaced_by, dataset, id, spearman``; responses without any correlation are left out.
     """
     known = table.dropna(subset="spearman")
     return known.groupby(["role", "replaced_by", "dataset", "id"], sort=False)["spearman"].mean().reset_index()
 
 
 def certainty(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean correlation of importance and ablation for near-certain and for other response tokens.
+    """Compute the mean correlation of importance and ablation for near-certain and for other response tokens.
 
     Args:
         table: Rows from :func:`faithfulness_rows`.
 
     Returns:
-        ``role, certain, spearman, n``: ``certain`` says whether the tokens have a probability of at least
-        :data:`CERTAIN`; tokens without a correlation are left out.
+        ``role, certain, spearman, n``: ``certain`` tells whether the tokens have a probability of at least
+        :data:`CERTAIN`, ``n`` is their number; tokens without a correlation are left out.
     """
     known = table[table["replaced_by"] != "zero_vs_mean"].dropna(subset="spearman")
     grouped = known.groupby([known["role"], (known["probability"] >= CERTAIN).rename("certain")], sort=False)

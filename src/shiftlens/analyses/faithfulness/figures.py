@@ -1,4 +1,4 @@
-"""Figure of faithfulness: one point per prompt."""
+"""Draws the faithfulness of each prompt as a point."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COMPARED = {
 
 
 def faithfulness_boxes(table: pd.DataFrame) -> go.Figure:
-    """Mean rank correlation of each prompt with ablation, base beside tuned.
+    """Draw box plots of each prompt's mean rank correlation, base beside tuned, one group per comparison.
 
     Args:
         table: Rows from :func:`~shiftlens.analyses.faithfulness.compute.faithfulness_rows`.

@@ -1,4 +1,4 @@
-"""Tests of faithfulness: does the importance rank prompt tokens as ablation does, and alike in both models?"""
+"""Tests whether importance ranks prompt tokens as ablation does, and equally well in both models."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ COMPARED = {
     "mean": "gradient x embedding and ablation to the mean embedding",
     "zero_vs_mean": "the two ablations",
 }
-"""What is compared, by the name it has in the table."""
+"""Value of ``replaced_by`` in the table -> what is compared, in words."""
 
 
 def faithfulness_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
-    """Mean rank correlation of both models, and whether it changed; prompts are the unit.
+    """Test the mean rank correlation in each model, and its difference between the models; the unit is the prompt.
 
     Args:
-        table: Rows from :func:`~shiftlens.analyses.faithfulness.compute.faithfulness_rows`; the prompts are a
-            sample of all data sets together.
+        table: Rows from :func:`~shiftlens.analyses.faithfulness.compute.faithfulness_rows`; a sample of the
+            prompts of all data sets, tested together.
         seed: Random seed for the bootstrap intervals.
 
     Returns:

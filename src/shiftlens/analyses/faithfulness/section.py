@@ -1,4 +1,4 @@
-"""Section of faithfulness."""
+"""Builds the section of faithfulness."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEAD = (
 
 
 def faithfulness_section(table: pd.DataFrame, seed: int = 0) -> Section:
-    """Table ``faithfulness``, its tests and its figure.
+    """Build the section with the table ``faithfulness``, its tests and its figure.
 
     Args:
         table: Rows from :func:`~shiftlens.analyses.faithfulness.compute.faithfulness_rows`.

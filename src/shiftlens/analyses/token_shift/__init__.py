@@ -1,1 +1,1 @@
-"""Which response tokens of the tuned model the base model would have written too."""
+"""Token shift: response tokens of the tuned model that the base model would not have written."""

@@ -1,4 +1,4 @@
-"""Figure of token shift: how far the two models differ, along the response."""
+"""Draws the shares of unshifted, marginal and shifted tokens along the response."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _FIRST = 50  # response tokens shown by absolute position
 
 
 def shift_by_position(profile: pd.DataFrame) -> go.Figure:
-    """Shares of unshifted, marginal and shifted tokens over the response, as stacked bars.
+    """Draw the shares of unshifted, marginal and shifted tokens over the response, as stacked bars.
 
     Args:
         profile: Table from :func:`~shiftlens.analyses.token_shift.compute.shift_profile`.
 
     Returns:
-        Left by relative position, right for the first tokens; data sets are taken together.
+        The figure: left by relative position, right for the first tokens; all data sets together.
     """
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06)
     for panel, scale in enumerate(("relative", "absolute"), start=1):
@@ -30,7 +30,7 @@ def shift_by_position(profile: pd.DataFrame) -> go.Figure:
         total = counts.sum(axis=1)
         for kind in KINDS:
             fig.add_bar(
-                x=[_place(scale, int(place)) for place in counts.index],
+                x=[_bin_label(scale, int(bin_)) for bin_ in counts.index],
                 y=(counts[kind] / total).tolist(),
                 customdata=[round(n) for n in total],
                 hovertemplate=f"%{{x}}{' %' if scale == 'relative' else ''}: %{{y:.1%}} of %{{customdata}} tokens",
@@ -41,7 +41,7 @@ def shift_by_position(profile: pd.DataFrame) -> go.Figure:
                 row=1,
                 col=panel,
             )
-    # Ten labels have no room for a percent sign each: they would be drawn aslant.
+    # Without a percent sign in each of the ten labels, which would then be too wide and be rotated.
     fig.update_xaxes(title="position in the response, %", tickangle=0, tickfont={"size": 11}, col=1)
     fig.update_xaxes(title="response token", col=2)
     fig.update_yaxes(title="share of tokens", col=1)
@@ -49,7 +49,8 @@ def shift_by_position(profile: pd.DataFrame) -> go.Figure:
     return finish(fig).update_layout(barmode="stack", bargap=0.08)
 
 
-def _place(scale: str, place: int) -> str:
+def _bin_label(scale: str, bin_: int) -> str:
+    """Name the range of a bin: percent of the response (``relative``), or token numbers from 1 (``absolute``)."""
     if scale == "relative":
-        return f"{place * 100 // BINS}–{(place + 1) * 100 // BINS}"
-    return f"{place * STEP + 1}–{(place + 1) * STEP}"
+        return f"{bin_ * 100 // BINS}–{(bin_ + 1) * 100 // BINS}"
+    return f"{bin_ * STEP + 1}–{(bin_ + 1) * STEP}"

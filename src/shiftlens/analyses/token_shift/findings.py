@@ -1,4 +1,4 @@
-"""Tests of token shift: where shifted tokens stand, and whether the instruction drives them."""
+"""Tests where in the response shifted tokens occur, and whether the instruction drives shifted tokens."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from shiftlens.stats.two_groups import paired
 
 
 def shift_findings(table: pd.DataFrame, left_out: Mapping[str, Sequence[str]], seed: int = 0) -> list[Finding]:
-    """Where shifted tokens stand, and whether the instruction drives them, per data set; prompts are the unit.
+    """Test per data set, over prompts, where shifted tokens occur and whether the instruction drives them.
 
     Args:
         table: Rows from :func:`~shiftlens.analyses.token_shift.compute.shift_rows`.
-        left_out: Data set -> what was left out and why; names every data set.
+        left_out: Data set -> what was left out and why; has a key for every data set.
         seed: Random seed for the bootstrap intervals.
 
     Returns:
@@ -32,6 +32,7 @@ def shift_findings(table: pd.DataFrame, left_out: Mapping[str, Sequence[str]], s
 
 
 def _halves(rows: pd.DataFrame, dataset: str, notes: Sequence[str], seed: int) -> Finding:
+    """Test whether the share of shifted tokens differs between the halves of a response."""
     half = np.where(rows["relative"] < 0.5, "first half", "second half")
     wide = rows["kind"].eq("shifted").groupby([rows["id"], half], sort=False).mean().unstack()
     both = wide.reindex(columns=["first half", "second half"]).dropna()
@@ -55,6 +56,7 @@ def _halves(rows: pd.DataFrame, dataset: str, notes: Sequence[str], seed: int) -
 
 
 def _drive(rows: pd.DataFrame, dataset: str, notes: Sequence[str], seed: int) -> Finding:
+    """Test whether the instruction's share of the importance is larger for shifted than for unshifted tokens."""
     wide = rows.dropna(subset="instruction_share").groupby(["id", "kind"], sort=False)["instruction_share"].mean()
     both = wide.unstack().reindex(columns=list(KINDS))[["shifted", "unshifted"]].dropna()
     shifted, unshifted = both["shifted"].to_numpy(float), both["unshifted"].to_numpy(float)

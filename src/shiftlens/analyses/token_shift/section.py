@@ -1,4 +1,4 @@
-"""Section of token shift."""
+"""Builds the section of token shift."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _LEAD = (
 
 
 def token_shift_section(table: pd.DataFrame, left_out: Mapping[str, Sequence[str]], seed: int = 0) -> Section:
-    """Tables ``token_shift`` and ``token_shift_profile``, their tests and their figure.
+    """Build the section with the tables ``token_shift`` and ``token_shift_profile``, the tests and the figure.
 
     Args:
         table: Rows from :func:`~shiftlens.analyses.token_shift.compute.shift_rows`.
-        left_out: Data set -> what was left out and why; names every data set.
+        left_out: Data set -> what was left out and why; has a key for every data set.
         seed: Random seed for the bootstrap intervals.
     """
     profile = shift_profile(table)
