@@ -1,4 +1,4 @@
-"""A progress bar with time left."""
+"""Shows a progress bar with the remaining time while responses are explained."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from shiftlens.support.libraries.lightning_parts import forget_trainer
 
 
 class Progress(RichProgressBar):
-    """Lightning's rich bar: samples done, time gone, time left, samples per second.
+    """Lightning's rich progress bar: samples done, elapsed time, remaining time, samples per second.
 
     Args:
-        description: what the bar counts.
+        description: Label of the bar.
     """
 
     def __init__(self, description: str = "Explaining") -> None:
@@ -23,14 +23,14 @@ class Progress(RichProgressBar):
 
     @property
     def predict_description(self) -> str:
-        """The bar's label."""
+        """Label of the bar during prediction."""
         return self.description
 
     def get_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """No metrics beside the bar."""
+        """Return no metrics, so that none are shown next to the bar."""
         return {}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Let go of the run: the bar would keep its model in memory while the next one loads."""
+        """Drop the bar's reference to the trainer: it would keep the model in memory while the next one loads."""
         super().teardown(trainer, pl_module, stage)
         forget_trainer(self)

@@ -1,4 +1,4 @@
-"""Write each explained sample to the ledger while the run goes on."""
+"""Writes each explained sample to the ledger during the run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from shiftlens.attribution.row import Row
 
 
 class LedgerWriter(Callback):
-    """Collect rows and flush them often, and whenever the run ends, well or not.
+    """Collects rows and writes them to the ledger at short intervals, at the end of the run, and after an error.
 
     Args:
-        ledger: where rows go.
-        flush_seconds: rows are on disk at the latest this long after they were computed, so that a
-            killed run loses seconds. 0 writes every batch at once.
+        ledger: Ledger to which the rows are written.
+        flush_seconds: Longest time in seconds between two writes, so that a killed run loses only seconds of
+            work. With 0, every batch is written at once.
     """
 
     def __init__(self, ledger: Ledger, flush_seconds: float = 5.0) -> None:
@@ -36,17 +36,17 @@ class LedgerWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the batch's rows; flush if it is time."""
+        """Collect the batch's rows, and write all collected rows if ``flush_seconds`` have passed."""
         self._rows += outputs
         if time.monotonic() - self._flushed >= self.flush_seconds:
             self._flush()
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Flush the rest."""
+        """Write the remaining rows."""
         self._flush()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Save what was computed before an error or Ctrl-C."""
+        """Write the rows that were computed before an error or Ctrl-C."""
         self._flush()
 
     def _flush(self) -> None:

@@ -1,4 +1,4 @@
-"""Have the base model read the tuned model's responses, and see where it would have written something else."""
+"""Feeds the tuned model's responses to the base model and records how the base model ranks each token."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ _EMPTY = shift_rows("", "", [], np.zeros(0, np.int32), np.zeros(0))
 
 
 class TokenShift(RowView):
-    """Token shift of the tuned model's own responses, see :mod:`shiftlens.analyses.token_shift.compute`.
+    """Measures the token shift of the tuned model's own responses.
 
-    Reading a response is one forward pass; nothing is differentiated. Prompts are left out, and counted, if they
-    bring a response, or if the base's tokenizer cuts the response into other tokens.
+    The definition is in :mod:`shiftlens.analyses.token_shift.compute`. A response costs the base model one forward
+    pass and no derivatives. A prompt is left out, and counted, if it has a given response, or if the base model's
+    tokenizer splits the response into other tokens.
 
     Args:
-        seed: of the bootstrap intervals.
+        seed: Random seed for the bootstrap intervals.
     """
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
-        """The tuned model's own responses; then the base as their reader."""
+        """Return requests for the tuned model's own responses; once known, for the base model's ranks of them."""
         asked = reading(roles, rows, name, "tuned")
         if name == "tuned":
             return asked
-        plain = Gradient()  # without sources, any method does no more than read
+        plain = Gradient()  # without source tokens, every method runs only the forward pass
         read = [replace(request, prompt_index=(), include_response=False, method=plain) for request in asked]
         return [keyed(request, roles[name]) for request in read]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
-        """Tables ``token_shift`` and ``token_shift_profile``, and their findings."""
+        """Return the section with the tables ``token_shift`` and ``token_shift_profile`` and their findings."""
         base, tuned = roles["base"], roles["tuned"]
         frames, left_out = [], {encoded.prompt.dataset: Counter[str]() for encoded in tuned.encoded}
         readers = self.requests("base", roles, rows)

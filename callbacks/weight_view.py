@@ -1,4 +1,4 @@
-"""What the two views of the weights share: words, choice of layers, and results kept layer by layer."""
+"""Defines the base class of the two weight analyses: vocabulary, choice of layers, and storage layer by layer."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from shiftlens.words import Lexicon, lexicon_from_config
 
 
 class WeightView(View):
-    """A view that takes the weights apart one layer at a time.
+    """Analysis of a model's weights, one layer at a time.
 
     Args:
-        layers: which layers, from 0; ``None`` for all.
-        words: the configuration group ``words``.
-        cache: folder of caches; results go to ``weights`` in it.
+        layers: Layers to analyze, from 0; ``None`` for all.
+        words: Configuration group ``words``.
+        cache: Folder of caches; the results are stored in its folder ``weights``.
     """
 
     kind: ClassVar[str]
-    """Name of the results on disk."""
+    """Name of the analysis on disk and in the configuration."""
     title: ClassVar[str]
-    """What the progress bar says."""
+    """Name of the analysis in the progress bar."""
 
     def __init__(self, layers: Sequence[int] | None, words: Mapping[str, Any], cache: str | Path) -> None:
         self.layers = layers
@@ -51,22 +51,28 @@ class WeightView(View):
 
     @abstractmethod
     def problems(self) -> list[str]:
-        """Every setting that cannot be used, in words."""
+        """Return a message for every setting with an invalid value."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What the numbers depend on beside the model and the layer."""
+        """Return the settings that the results depend on, besides the words, the model and the layer."""
 
     @abstractmethod
     def compute(self, lm: LM, weights: FamilyView, layers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
-        """Some layers one after another, as arrays to keep."""
+        """Compute the results of the given layers and yield each layer with its arrays to store.
+
+        Args:
+            lm: The model.
+            weights: The model's weights, as a view that is the same for all families.
+            layers: Layers to compute.
+        """
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """The words, and with them all settings checked.
+        """The vocabulary with its vectors; the first access checks all settings.
 
         Raises:
-            ConfigError: lists what is wrong.
+            ConfigError: Some settings have invalid values; the message lists all of them.
         """
         problems = [*index_problems("layers", self.layers), *self.problems()]
         if problems:
@@ -74,33 +80,40 @@ class WeightView(View):
         return lexicon_from_config(self._words, self.cache)
 
     def store(self, identity: Identity) -> LayerStore:
-        """Where the results of a model are."""
+        """Return the store of a model's results with these settings."""
         words = hashlib.sha256("\n".join(self.lexicon.words.words).encode()).hexdigest()
-        # Equal weights may come with another tokenizer, which makes other embeddings of the same words.
+        # Two models with equal weights may have different tokenizers, which embed the same words differently.
         settings = {"words": words, "tokenizer": identity.tokenizer, **self.settings()}
         return LayerStore(self.cache, identity, self.kind, settings)
 
     def missing(self, identity: Identity) -> bool:
-        """Whether a layer of a model has not been looked at with these settings.
+        """Return whether a selected layer of a model has no stored result for these settings.
 
         Raises:
-            ConfigError: a setting cannot be used.
+            ConfigError: A setting has an invalid value.
         """
         store = self.store(identity)
         shape = store.shape
         return shape is None or bool(store.missing(self.selected(shape)))
 
     def selected(self, shape: Mapping[str, int]) -> tuple[int, ...]:
-        """The layers wanted of a model with these numbers of layers and heads."""
+        """Return the layers to analyze.
+
+        Args:
+            shape: Numbers of ``layers`` and ``heads`` of the model.
+
+        Raises:
+            ConfigError: The model does not have one of the layers.
+        """
         return select(self.layers, shape["layers"], f"callbacks.{self.kind}.layers")
 
     def look(self, lm: LM) -> None:
-        """Look at the layers that are missing; each is kept as soon as it is done."""
+        """Compute the layers without a stored result, and store each as soon as it is computed."""
         weights, store = view(lm.model), self.store(lm.identity)
         shape = {"layers": weights.layers, "heads": weights.heads}
         selected = self.selected(shape)
         layers = store.missing(selected)
-        found = self.compute(lm, weights, layers)
+        results = self.compute(lm, weights, layers)
         store.describe(shape)
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -109,6 +122,6 @@ class WeightView(View):
         with Progress(*columns, console=Console()) as bar:
             name = f"  {self.title} of {short_name(lm.identity.source)}, layer"
             task = bar.add_task(name, total=len(selected), completed=len(selected) - len(layers))
-            for layer, arrays in found:
+            for layer, arrays in results:
                 store.save(layer, arrays)
                 bar.advance(task)

@@ -1,4 +1,4 @@
-"""Attention heads as word pairs, base against tuned (paper, section on self-attention)."""
+"""Compares the word pairs of the base and tuned attention heads (paper, section on self-attention)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from shiftlens.weights.store import Arrays
 
 
 class WordPairs(WeightView):
-    """The word pairs that each head knows, and which verbs heads learned.
+    """Computes the word pairs of each attention head and tests which verbs gained pairs by tuning.
 
     Args:
-        layers: which layers, from 0; ``None`` for all.
-        heads: which heads of each, from 0; ``None`` for all.
-        top: words per side and dimension (100 in the paper).
-        words: the configuration group ``words``.
-        cache: folder of caches.
-        seed: of the bootstrap and of permutations.
+        words: Configuration group ``words``.
+        cache: Folder of caches.
+        layers: Layers to analyze, from 0; ``None`` for all.
+        heads: Heads of each layer to analyze, from 0; ``None`` for all.
+        top: Number of words per side and dimension (100 in the paper).
+        seed: Random seed for the bootstrap and the permutations.
     """
 
     kind = "word_pairs"
@@ -50,42 +50,45 @@ class WordPairs(WeightView):
         self.heads, self.top, self.seed = heads, top, seed
 
     def problems(self) -> list[str]:
-        """Every setting that cannot be used, in words."""
-        found = [] if is_count(self.top) else [f"top={self.top}: {COUNT}"]
-        return found + index_problems("heads", self.heads)
+        """Return a message for every setting with an invalid value."""
+        top_problems = [] if is_count(self.top) else [f"top={self.top}: {COUNT}"]
+        return top_problems + index_problems("heads", self.heads)
 
     def settings(self) -> dict[str, Any]:
-        """What the numbers depend on beside the model and the layer."""
+        """Return the settings that the word pairs depend on, besides the words, the model and the layer."""
         return {"heads": self.heads, "top": self.top, "vectors": self._vectors}
 
     @cached_property
     def _vectors(self) -> str:
-        """Hash of the word vectors, wherever they came from."""
+        """Content hash of the word vectors."""
         vectors = self.lexicon.vectors
         hashed = hashlib.sha256("\n".join(vectors.words).encode())
         hashed.update(np.ascontiguousarray(vectors.vectors).data)
         return hashed.hexdigest()
 
     def compute(self, lm: LM, weights: FamilyView, layers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
-        """Some layers one after another, as arrays to keep: all pairs, and how many each head has."""
+        """Compute the word pairs of the given layers; return each layer with its pairs and counts per head."""
         words, heads = self.lexicon, self._selected_heads(weights.heads)
-        found = pairs_by_layer(lm, layers, heads, words.words.words, words.unit, words.threshold, self.top)
-        return ((layer, _packed(pairs)) for layer, pairs in found)
+        by_layer = pairs_by_layer(lm, layers, heads, words.words.words, words.unit, words.threshold, self.top)
+        return ((layer, _packed(pairs)) for layer, pairs in by_layer)
 
     def load(self, identity: Identity) -> ModelPairs:
-        """The word pairs of a model that was looked at."""
+        """Load the stored word pairs of a model."""
         store, words = self.store(identity), self.lexicon
         shape = store.shape
-        assert shape is not None, "the model was looked at"
+        assert shape is not None, "the model has no stored word pairs"
         forms = lexicon(words.words.words, words.unit, words.threshold).forms
         layers = {layer: _unpacked(store.load(layer)) for layer in self.selected(shape)}
         return ModelPairs(forms, shape["layers"], self._selected_heads(shape["heads"]), layers)
 
     def section(self, identities: Mapping[str, Identity]) -> Section:
-        """Word pairs, those with verbs, and whether instruction verbs gained more than general ones."""
+        """Return the section with all pairs, the pairs of verbs, and the test of instruction verbs.
+
+        The test asks whether instruction verbs gained more pairs than general verbs.
+        """
         words = self.lexicon.words.words
         verbs = {
-            kind: {verb: [words[place].lower() for place in places.tolist()] for verb, places in group.items()}
+            kind: {verb: [words[index].lower() for index in indices.tolist()] for verb, indices in group.items()}
             for kind, group in (("instruction", self.lexicon.instruction), ("general", self.lexicon.general))
         }
         return pairs_section(
