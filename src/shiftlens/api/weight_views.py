@@ -117,8 +117,8 @@ def word_pairs(
         lm: Model from :func:`shiftlens.load`.
         layers: Layers to analyze, from 0; ``None`` for all.
         heads: Heads of each layer to analyze, from 0; ``None`` for all.
-        words: Words of the pairs, as for :func:`concepts`. The threshold of co-occurrence comes from the 3,000
-            most frequent words of the same vocabulary; for a plain list, from frequent English words.
+        words: Words of the pairs, as for :func:`concepts`. Whether two words could co-occur is decided by
+            comparison with the 3,000 most frequent words: of the same vocabulary, or of English for a plain list.
         vectors: Static word vectors that decide which words could co-occur: ``glove``, or a file.
         top: Number of words per side and dimension (100 in the paper).
 
