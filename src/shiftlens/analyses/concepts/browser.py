@@ -14,7 +14,7 @@ from shiftlens.annotate.annotation import LEVELS, TASKS
 from shiftlens.models.roles import ROLES
 
 LIMIT = 3_000_000
-"""Largest number of characters of the packed concepts; beyond it, only the first concepts of a layer are packed."""
+"""Largest number of characters of the packed concepts; beyond it, each layer keeps only its first concepts."""
 
 
 def pack_concepts(concepts: pd.DataFrame, rotation: pd.DataFrame | None, limit: int = LIMIT) -> dict[str, Any]:
