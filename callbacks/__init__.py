@@ -1,4 +1,4 @@
-"""Lightning callbacks: one analysis or one output each."""
+"""Lightning callbacks; each one runs one analysis or writes one kind of output."""
 
 from shiftlens.callbacks.base import RowView, TrainingLook, View
 from shiftlens.callbacks.concepts import Concepts

@@ -1,4 +1,4 @@
-"""Base classes of analyses that a run carries out beside the importance scores."""
+"""Defines the base classes of the analyses that a run makes in addition to the importance scores."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from shiftlens.results.section import Section
 
 
 class View(Callback, ABC):
-    """An analysis of each role beside the attributions, and the comparison of the two.
+    """Analysis that needs each model by itself, followed by a comparison of the two results.
 
-    The results of a model are kept on disk under its identity and the settings, so that a model is looked at once,
-    whatever pair it is part of; the comparison needs no model.
+    The result of a model is stored on disk under the model's identity and the settings, so a model is analyzed
+    once, whichever pair it belongs to. The comparison reads the stored results and needs no model.
     """
 
     def problems(self) -> list[str]:
@@ -30,43 +30,40 @@ class View(Callback, ABC):
 
     @abstractmethod
     def missing(self, identity: Identity) -> bool:
-        """Tell whether a model has not been looked at with these settings.
+        """Return whether the result of a model with these settings is not stored yet.
 
         Args:
-            identity: Identity of the model.
+            identity: Content hash of the model.
         """
 
     @abstractmethod
     def look(self, lm: LM) -> None:
-        """Look at a model and keep the result.
+        """Analyze a model and store the result.
 
         Args:
-            lm: The model, on the device where it runs.
+            lm: The model, on the device on which it runs.
         """
 
     @abstractmethod
     def section(self, identities: Mapping[str, Identity]) -> Section:
-        """Compare the two models of a pair by the kept results.
+        """Compare the stored results of a pair and return the findings and tables as a section.
 
         Args:
-            identities: Role -> identity of its model; each was looked at.
-
-        Returns:
-            Findings and tables.
+            identities: Content hash of the model of each role; the results of both models must be stored.
         """
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Look, on the first rank, before the samples are explained."""
+        """Analyze the model on the first rank, before its responses are explained."""
         lm = cast(LM, pl_module.lm)
         if trainer.is_global_zero and self.missing(lm.identity):
             self.look(lm)
 
 
 class RowView(Callback, ABC):
-    """An analysis that needs rows beyond those of the run: other responses, or another way to explain them.
+    """Analysis that needs further attribution rows: of other responses, or made by another method.
 
-    The analysis names the rows in terms of those that are known; the run reads them from the ledger or computes
-    them, and repeats until nothing is missing.
+    The analysis names the rows it needs, given the rows that are known. The run reads them from the ledger or
+    computes them, and calls :meth:`requests` again until no row is missing.
     """
 
     @abstractmethod
@@ -93,11 +90,11 @@ class RowView(Callback, ABC):
 
 
 class TrainingLook(Callback, ABC):
-    """A measurement of a model while it is tuned (``train.py``).
+    """Measurement of a model while it is tuned (``train.py``).
 
     Attributes:
-        command: What a report names as the next step; set by :meth:`attach`.
-        sinks: Where numbers, tables and figures go; set by :meth:`attach`, else the loggers of the trainer.
+        command: Command that the report gives as the next step; set by :meth:`attach`.
+        sinks: Outputs for numbers, tables and figures; set by :meth:`attach`, otherwise the trainer's loggers.
     """
 
     def __init__(self) -> None:
@@ -105,22 +102,22 @@ class TrainingLook(Callback, ABC):
         self.sinks: Sequence[Sink] = ()
 
     def attach(self, command: str, sinks: Sequence[Sink]) -> None:
-        """Take what the command line knows, before the training starts.
+        """Set the command and the sinks, before the training starts.
 
         Args:
-            command: The command that compares the start with the tuned model.
-            sinks: Sinks that have started.
+            command: Command that compares the starting model with the tuned model.
+            sinks: Sinks that have been started.
         """
         self.command, self.sinks = command, sinks
 
     def conclude(self, lm: LM, step: int) -> None:
-        """Speak of the weights that are kept, where these are not the last ones; on the first rank only.
+        """Measure the weights that are kept if they are not the last ones; runs on the first rank only.
 
         Args:
-            lm: The model that is kept, plain and frozen.
-            step: Optimizer step that its weights are of.
+            lm: The model that is kept, frozen and without LoRA modules.
+            step: Optimizer step after which the model had these weights.
         """
 
     def record(self) -> dict[str, Any]:
-        """What was measured, as plain JSON values, for the record of the run; empty if nothing is to be kept."""
+        """Return the measurements for ``record.json``, as plain JSON values; empty if there are none."""
         return {}

@@ -1,4 +1,4 @@
-"""Feed-forward layers as concepts, base against tuned (paper, section on feed-forward networks)."""
+"""Compares the concepts of the base and tuned feed-forward layers (paper, section on feed-forward networks)."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 
 class Concepts(WeightView):
-    """Principal components of each layer's patterns, named by words, described, and compared.
+    """Computes, names, describes and compares the concepts: principal components of each layer's patterns.
 
     Args:
-        layers: Layers to look at, from 0; ``None`` for all.
-        components: Concepts per layer (300 in the paper); fewer where a layer is smaller.
-        top_words: Words that make up a concept (50 in the paper).
-        shown: Words of a concept that the annotator reads and the tables hold (30 in the paper).
         words: Configuration group ``words``.
         annotator: Configuration group ``annotator``.
         cache: Folder of caches.
-        seed: Random seed for the bootstrap intervals and the random rotations.
+        layers: Layers to analyze, from 0; ``None`` for all.
+        components: Number of concepts per layer (300 in the paper); fewer where a layer is smaller.
+        top_words: Number of words of a concept (50 in the paper).
+        shown: Number of these words that the annotator reads and the tables contain (30 in the paper).
+        seed: Random seed for the bootstrap and the random rotations.
     """
 
     kind = "concepts"
@@ -83,38 +83,39 @@ class Concepts(WeightView):
             ConfigError: A setting cannot be used, the annotator's among them.
         """
         missing = super().missing(identity)
-        if self._annotator.get("name") != "local":  # which is a model too, and needs its memory later
+        # Check the annotator's settings early; a local annotator is a model, which is loaded only when needed.
+        if self._annotator.get("name") != "local":
             _ = self.annotator
         return missing
 
     @cached_property
     def annotator(self) -> Annotator:
-        """Annotator that describes the concepts."""
+        """The annotator that describes the concepts."""
         words = self.lexicon.words.words
         return annotator_from_config(self._annotator, words, self.lexicon.unit, parts_of_speech, self.cache)
 
     def compute(self, lm: LM, weights: FamilyView, layers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
-        """Find the concepts of some layers, one after another; yield each layer with its arrays to keep."""
+        """Compute the concepts of the given layers and yield each layer with its arrays to store."""
         words = self.lexicon.words.words
-        for layer, found in concepts_by_layer(lm, layers, words, self.components, self.top_words):
-            yield layer, vars(found)
+        for layer, layer_concepts in concepts_by_layer(lm, layers, words, self.components, self.top_words):
+            yield layer, vars(layer_concepts)
 
     def load(self, identity: Identity) -> ModelConcepts:
-        """Load the concepts of a model that was looked at."""
+        """Load the stored concepts of a model."""
         store = self.store(identity)
         shape = store.shape
-        assert shape is not None, "the model was looked at"
+        assert shape is not None, "the model has no stored concepts"
         layers = {layer: LayerConcepts(**store.load(layer)) for layer in self.selected(shape)}
         return ModelConcepts(self.lexicon.words.words, shape["layers"], layers)
 
     def section(self, identities: Mapping[str, Identity]) -> Section:
-        """Describe the concepts, and compare base and tuned by rotation and by the subjects of the concepts."""
+        """Return the section with the concepts, their descriptions and rotation, and the topics of both models."""
         models = {role: self.load(identity) for role, identity in identities.items()}
         lists = {
             (role, layer, c): Concept(tuple(word for word, _ in model.named(layer, c, self.shown)))
             for role, model in models.items()
-            for layer, found in model.layers.items()
-            for c in range(len(found.words))
+            for layer, layer_concepts in model.layers.items()
+            for c in range(len(layer_concepts.words))
         }
         unique = list(dict.fromkeys(lists.values()))
         why_not = ""
@@ -123,7 +124,7 @@ class Concepts(WeightView):
         except AnnotationStoppedError as error:
             log.warning("%s", error)
             why_not = str(error)
-            answers = {unique[place]: annotation for place, annotation in error.done.items()}
+            answers = {unique[index]: annotation for index, annotation in error.done.items()}
         unasked = dataclasses.replace(CANNOT_TELL, note="not asked about")
         described: dict[str, dict[int, list[Annotation]]] = {
             role: {layer: [] for layer in model.layers} for role, model in models.items()

@@ -1,4 +1,4 @@
-"""Shows the progress of a prediction run and the time left."""
+"""Shows a progress bar with the remaining time while responses are explained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shiftlens.support.libraries.lightning_parts import forget_trainer
 
 
 class Progress(RichProgressBar):
-    """Lightning's rich bar: samples done, time passed, time left, samples per second.
+    """Lightning's rich progress bar: samples done, elapsed time, remaining time, samples per second.
 
     Args:
         description: Label of the bar.

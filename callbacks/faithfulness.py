@@ -21,17 +21,19 @@ from shiftlens.support.setting_rules import SEED, Number, Rule, Some, refuse, se
 
 
 class Faithfulness(RowView):
-    """Rank correlation of importance and ablation, see :mod:`shiftlens.analyses.faithfulness.compute`.
+    """Measures the rank correlation of importance and ablation.
 
-    Each model explains its own responses. A prompt costs one forward pass per prompt token and replacement.
+    Each model explains its own responses. A prompt costs one forward pass per prompt token and replacement. The
+    formulas are in :mod:`shiftlens.analyses.faithfulness.compute`.
 
     Args:
-        n: Number of prompts in the sample; all if there are fewer.
-        replaced_by: Replacements of an embedding, of ``zero`` and ``mean``; two are also compared with each other.
+        n: Number of prompts in the sample; all prompts if there are fewer.
+        replaced_by: What replaces an embedding: ``zero``, ``mean``, or both; with both, the two ablations are also
+            compared with each other.
         seed: Random seed for the sample and the bootstrap intervals.
 
     Raises:
-        ConfigError: Lists every value that cannot be used.
+        ConfigError: A setting has an invalid value.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {"n": Number(1), "replaced_by": Some(REPLACEMENTS), "seed": SEED}
@@ -42,7 +44,7 @@ class Faithfulness(RowView):
         self.n, self.replaced_by, self.seed = n, tuple(replaced_by), seed
 
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
-        """Name the model's own responses to the sample, and once these are known, their ablation."""
+        """Return requests for the model's own responses to the sample; once known, for their ablations."""
         own = [roles[name].requests[i] for i in self._sample(roles)]
         if any(request.key not in rows[name] for request in own):
             return own
@@ -50,7 +52,7 @@ class Faithfulness(RowView):
         return [_ablation(request, roles[name], row, by) for request, row in known for by in self.replaced_by]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
-        """Make the table ``faithfulness`` and its findings."""
+        """Return the section with the table ``faithfulness`` and its findings."""
         frames = []
         for name in ROLES:
             role, known = roles[name], rows[name]
@@ -60,10 +62,10 @@ class Faithfulness(RowView):
                 exact = {
                     by: known[_ablation(role.requests[i], role, row, by).key].values for by in self.replaced_by
                 }
-                found = {by: rank_correlation(estimate, values) for by, values in exact.items()}
+                correlations = {by: rank_correlation(estimate, values) for by, values in exact.items()}
                 if len(exact) == 2:
-                    found["zero_vs_mean"] = rank_correlation(*exact.values())
-                for by, values in found.items():
+                    correlations["zero_vs_mean"] = rank_correlation(*exact.values())
+                for by, values in correlations.items():
                     prompt = encoded.prompt
                     frames.append(faithfulness_rows(name, prompt.id, prompt.dataset, by, values, row.probability))
         table = pd.concat(frames, ignore_index=True)

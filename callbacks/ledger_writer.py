@@ -1,4 +1,4 @@
-"""Writes explained samples to the ledger during the run."""
+"""Writes each explained sample to the ledger during the run."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from shiftlens.attribution.row import Row
 
 
 class LedgerWriter(Callback):
-    """Collects rows and writes them often, and whenever the run ends, also by an error.
+    """Collects rows and writes them to the ledger at short intervals, at the end of the run, and after an error.
 
     Args:
-        ledger: Ledger that the rows are written to.
-        flush_seconds: Longest time in seconds between computing a row and writing it, which is what a killed run
-            loses; 0 writes every batch at once.
+        ledger: Ledger to which the rows are written.
+        flush_seconds: Longest time in seconds between two writes, so that a killed run loses only seconds of
+            work. With 0, every batch is written at once.
     """
 
     def __init__(self, ledger: Ledger, flush_seconds: float = 5.0) -> None:
@@ -36,7 +36,7 @@ class LedgerWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep the rows of the batch, and write if it is time."""
+        """Collect the batch's rows, and write all collected rows if ``flush_seconds`` have passed."""
         self._rows += outputs
         if time.monotonic() - self._flushed >= self.flush_seconds:
             self._flush()

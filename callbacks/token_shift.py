@@ -1,4 +1,4 @@
-"""Lets the base model read the tuned model's responses, and marks the tokens where it prefers another one."""
+"""Feeds the tuned model's responses to the base model and records how the base model ranks each token."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ _EMPTY = shift_rows("", "", [], np.zeros(0, np.int32), np.zeros(0))
 
 
 class TokenShift(RowView):
-    """Token shift of the tuned model's own responses, see :mod:`shiftlens.analyses.token_shift.compute`.
+    """Measures the token shift of the tuned model's own responses.
 
-    Reading a response is one forward pass; nothing is differentiated. Prompts are left out, and counted, if they
-    bring a response, or if the base's tokenizer cuts the response into other tokens.
-
-    Args:
-        seed: Random seed for the bootstrap intervals.
+    The definition is in :mod:`shiftlens.analyses.token_shift.compute`. A response costs the base model one forward
+    pass and no derivatives. A prompt is left out, and counted, if it has a given response, or if the base model's
+    tokenizer splits the response into other tokens.
 
     Raises:
         ConfigError: The seed cannot be used.
+
+    Args:
+        seed: Random seed for the bootstrap intervals.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {"seed": SEED}
@@ -43,16 +44,16 @@ class TokenShift(RowView):
         self.seed = seed
 
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
-        """Name the tuned model's own responses, and once these are known, the base model's reading of them."""
+        """Return requests for the tuned model's own responses; once known, for the base model's ranks of them."""
         asked = reading(roles, rows, name, "tuned")
         if name == "tuned":
             return asked
-        plain = Gradient()  # without sources, any method does no more than read
+        plain = Gradient()  # without source tokens, every method runs only the forward pass
         read = [replace(request, prompt_index=(), include_response=False, method=plain) for request in asked]
         return [keyed(request, roles[name]) for request in read]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
-        """Make the tables ``token_shift`` and ``token_shift_profile``, and their findings."""
+        """Return the section with the tables ``token_shift`` and ``token_shift_profile`` and their findings."""
         base, tuned = roles["base"], roles["tuned"]
         frames, left_out = [], {encoded.prompt.dataset: Counter[str]() for encoded in tuned.encoded}
         readers = self.requests("base", roles, rows)

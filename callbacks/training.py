@@ -1,4 +1,4 @@
-"""The shift of a model, measured while it is tuned."""
+"""Measures the shift of a model while it is tuned."""
 
 from __future__ import annotations
 
@@ -33,43 +33,45 @@ from shiftlens.words import lexicon_from_config
 
 @contextmanager
 def undisturbed(module: nn.Module) -> Iterator[None]:
-    """Leave the training as it was: random numbers, modes of the layers, and which weights want a gradient.
+    """Restore the state of the training afterwards.
+
+    Restored are the random number generators, the modules' training modes, and which weights require a gradient.
 
     Args:
-        module: what is trained.
+        module: Module under training.
     """
-    modes = [(part, part.training) for part in module.modules()]
-    wanted = [(weight, weight.requires_grad) for weight in module.parameters()]
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
+    flags = [(weight, weight.requires_grad) for weight in module.parameters()]
     with isolate_rng(include_cuda=torch.cuda.is_available()):
         yield
-    for part, mode in modes:
-        part.training = mode
-    for weight, wants in wanted:
-        weight.requires_grad_(wants)
+    for submodule, mode in modes:
+        submodule.training = mode
+    for weight, requires_grad in flags:
+        weight.requires_grad_(requires_grad)
 
 
 class ShiftCurves(TrainingLook):
-    """Look at the model before the first step, every so often, and after the last; log what changed as curves.
+    """Measures the model before the first step, at regular steps, and after the last; logs the changes as curves.
 
-    A look generates the responses of some held-out prompts, explains them, and takes the weights apart, all on a
-    plain copy of the model that the module's ``snapshot()`` gives. The training goes on as if nobody had looked.
-    Under several ranks the first one looks and the others wait.
+    A measurement generates responses to held-out prompts, explains them, and analyzes the weights, all on a
+    LoRA-free copy of the model (``TuningModule.snapshot()``). The measurements do not change the training. With
+    several ranks, the first one measures and the others wait.
 
-    After each look ``tables/curves.parquet`` is written anew; at the end all tables, ``findings.json`` and
-    ``report.html``. What was measured is part of the trainer's checkpoints, so that a resumed run has all of it.
+    Each measurement rewrites ``tables/curves.parquet``; the last one writes all tables, ``findings.json`` and
+    ``report.html``. The trainer's checkpoints contain the measurements, so a resumed run has all of them.
 
     Args:
-        folder: the run's folder.
-        held_out: the configuration group ``data`` of the prompts that the model does not learn from.
-        saliency: the configuration group ``saliency``.
-        words: the configuration group ``words``.
+        folder: Folder of the run.
+        held_out: Configuration group ``data`` of the prompts that the model does not learn from.
+        saliency: Configuration group ``saliency``.
+        words: Configuration group ``words``.
         cache: Folder of caches; ``None`` is :func:`shiftlens.support.cache_path.cache_dir`.
-        command: what the report names as the next step; ``None`` is the comparison with the start.
-        **settings: of :class:`~shiftlens.analyses.training.training_settings.ShiftSettings`.
+        command: Command that the report gives as the next step; ``None`` compares the starting and tuned models.
+        **settings: Settings of :class:`~shiftlens.analyses.training.training_settings.ShiftSettings`.
 
     Raises:
-        ConfigError: lists every setting that cannot be used.
-        PromptError: faults of the held-out prompts, all at once.
+        ConfigError: Some settings have invalid values; the message lists all of them.
+        PromptError: Some held-out prompts have faults; the message lists all of them.
     """
 
     def __init__(
@@ -98,10 +100,10 @@ class ShiftCurves(TrainingLook):
         self._module: TuningModule | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Read and encode the prompts, and refuse what cannot be measured, before any work.
+        """Read and encode the held-out prompts, and check that the model can be measured, before the training.
 
         Raises:
-            ConfigError: the model is cut over several devices, or has no such layers.
+            ConfigError: The model is split over several devices, or does not have the layers in the settings.
         """
         if isinstance(trainer.strategy, (FSDPStrategy, ModelParallelStrategy)):
             raise ConfigError(
@@ -120,7 +122,7 @@ class ShiftCurves(TrainingLook):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first look; a resumed run has had it."""
+        """Take the first measurement, unless a resumed run already has it."""
         if self._every is None:
             steps = trainer.estimated_stepping_batches
             if steps == float("inf"):
@@ -135,7 +137,7 @@ class ShiftCurves(TrainingLook):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """A look after each ``every``-th optimizer step; not between two micro-batches of one."""
+        """Take a measurement after each ``every``-th optimizer step, once per step whatever its micro-batches."""
         step, every = trainer.global_step, self._every
         if every is None or step == 0 or step % every or self._seen == step:
             return
@@ -145,30 +147,32 @@ class ShiftCurves(TrainingLook):
         trainer.strategy.barrier("shift")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last look, the held-out prompts, the tests, and the report."""
+        """Take the last measurement, run the tests on the held-out prompts, and write the report."""
         self._look(trainer, pl_module, last=True)
         trainer.strategy.barrier("shift")
 
     def conclude(self, lm: LM, step: int) -> None:
-        """Say what came of the run, of weights other than the last ones too.
+        """Measure the weights that are kept, unless they are the last ones, and rewrite the report for them.
+
+        Only the first rank may call this.
 
         Args:
-            lm: the model that is kept, plain and frozen; only the first rank may call this.
-            step: the step that its weights are of.
+            lm: The model that is kept, frozen and without LoRA modules.
+            step: Optimizer step after which the model had these weights.
         """
         if self.looks.found.concluded != step:
             self._measure(lm, step, last=True)
 
     def record(self) -> dict[str, Any]:
-        """What was found, for the record of the run: rates with intervals, findings, times."""
+        """Return rates with intervals, findings, and times, for ``record.json``."""
         return self.looks.record()
 
     def state_dict(self) -> dict[str, Any]:
-        """What was measured so far, as plain values and tensors."""
+        """Return the measurements so far, as plain values and tensors."""
         return self.looks.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up what was measured before."""
+        """Restore the measurements of an earlier run."""
         self.looks.take_up(state_dict)
 
     def _look(self, trainer: Trainer, module: LightningModule, last: bool = False) -> None:
@@ -178,17 +182,17 @@ class ShiftCurves(TrainingLook):
             self._measure(cast(TuningModule, module).snapshot(), trainer.global_step, last)
 
     def _measure(self, lm: LM, step: int, last: bool) -> None:
-        started, found = time.monotonic(), self.looks.found
+        started, measured = time.monotonic(), self.looks.found
         history = [] if self._module is None else self._module.history
-        found.losses = [(int(at), str(name), float(value)) for at, name, value in history]
-        again = last and step in found.steps
+        measured.losses = [(int(at), str(name), float(value)) for at, name, value in history]
+        again = last and step in measured.steps
         values = self.looks.look(lm, step, last)
         for sink in self.sinks:
             sink.log(Entry(scalars=values), step)
         seconds = f"{time.monotonic() - started:.0f} s"
-        lines = [] if again else [found.tell(step)]
+        lines = [] if again else [measured.tell(step)]
         if last:
-            lines.append(found.tell_change())
+            lines.append(measured.tell_change())
         for number, line in enumerate(lines, start=1):
             end = f"; {seconds}" if number == len(lines) else ""
             self.console.print(f"  {line}{end}", soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""Base of the two views of the weights: words, choice of layers, and results kept layer by layer."""
+"""Defines the base class of the two weight analyses: vocabulary, choice of layers, and storage layer by layer."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from shiftlens.words import Lexicon, lexicon_from_config
 
 
 class WeightView(View):
-    """A view that takes the weights apart one layer at a time.
+    """Analysis of a model's weights, one layer at a time.
 
     Args:
-        layers: Layers to look at, from 0; ``None`` for all.
+        layers: Layers to analyze, from 0; ``None`` for all.
         words: Configuration group ``words``.
-        cache: Folder of caches; results go to ``weights`` in it.
+        cache: Folder of caches; the results are stored in its folder ``weights``.
     """
 
     kind: ClassVar[str]
-    """Name of the results on disk."""
+    """Name of the analysis on disk and in the configuration."""
     title: ClassVar[str]
-    """Text of the progress bar."""
+    """Name of the analysis in the progress bar."""
     rules: ClassVar[Mapping[str, Rule]] = {"layers": Indices(), "seed": SEED}
     """Rules of the settings."""
 
@@ -73,17 +73,17 @@ class WeightView(View):
         return lexicon_from_config(self._words, self.cache)
 
     def store(self, identity: Identity) -> LayerStore:
-        """Give the store of a model's results."""
+        """Return the store of a model's results with these settings."""
         words = hashlib.sha256("\n".join(self.lexicon.words.words).encode()).hexdigest()
-        # Equal weights may come with another tokenizer, which makes other embeddings of the same words.
+        # Two models with equal weights may have different tokenizers, which embed the same words differently.
         settings = {"words": words, "tokenizer": identity.tokenizer, **self.settings()}
         return LayerStore(self.cache, identity, self.kind, settings)
 
     def missing(self, identity: Identity) -> bool:
-        """Tell whether a layer of a model has not been looked at with these settings.
+        """Return whether a selected layer of a model has no stored result for these settings.
 
         Raises:
-            ConfigError: A setting cannot be used.
+            ConfigError: A setting has an invalid value.
         """
         store = self.store(identity)
         shape = store.shape
@@ -99,7 +99,7 @@ class WeightView(View):
         shape = {"layers": weights.layers, "heads": weights.heads}
         selected = self.selected(shape)
         layers = store.missing(selected)
-        found = self.compute(lm, weights, layers)
+        results = self.compute(lm, weights, layers)
         store.describe(shape)
         columns = (
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
@@ -108,6 +108,6 @@ class WeightView(View):
         with Progress(*columns, console=Console()) as bar:
             name = f"  {self.title} of {short_name(lm.identity.source)}, layer"
             task = bar.add_task(name, total=len(selected), completed=len(selected) - len(layers))
-            for layer, arrays in found:
+            for layer, arrays in results:
                 store.save(layer, arrays)
                 bar.advance(task)

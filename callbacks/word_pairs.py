@@ -1,4 +1,4 @@
-"""Attention heads as word pairs, base against tuned (paper, section on self-attention)."""
+"""Compares the word pairs of the base and tuned attention heads (paper, section on self-attention)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from shiftlens.weights.store import Arrays
 
 
 class WordPairs(WeightView):
-    """The word pairs of each attention head, and the verbs in the pairs that heads gained.
+    """Computes the word pairs of each attention head and tests which verbs gained pairs by tuning.
 
     Args:
-        layers: Layers to look at, from 0; ``None`` for all.
-        heads: Heads to look at in each layer, from 0; ``None`` for all.
-        top: Words per side and dimension (100 in the paper).
         words: Configuration group ``words``.
         cache: Folder of caches.
-        seed: Random seed for the bootstrap intervals and the permutations.
+        layers: Layers to analyze, from 0; ``None`` for all.
+        heads: Heads of each layer to analyze, from 0; ``None`` for all.
+        top: Number of words per side and dimension (100 in the paper).
+        seed: Random seed for the bootstrap and the permutations.
     """
 
     kind = "word_pairs"
@@ -56,32 +56,35 @@ class WordPairs(WeightView):
 
     @cached_property
     def _vectors(self) -> str:
-        """Hash of the word vectors, whatever their source."""
+        """Content hash of the word vectors."""
         vectors = self.lexicon.vectors
         hashed = hashlib.sha256("\n".join(vectors.words).encode())
         hashed.update(np.ascontiguousarray(vectors.vectors).data)
         return hashed.hexdigest()
 
     def compute(self, lm: LM, weights: FamilyView, layers: Sequence[int]) -> Iterator[tuple[int, Arrays]]:
-        """Find the pairs of some layers; yield each layer with all of its pairs and their number per head."""
+        """Compute the word pairs of the given layers; return each layer with its pairs and counts per head."""
         words, heads = self.lexicon, self._selected_heads(weights.heads)
-        found = pairs_by_layer(lm, layers, heads, words.words.words, words.unit, words.threshold, self.top)
-        return ((layer, _packed(pairs)) for layer, pairs in found)
+        by_layer = pairs_by_layer(lm, layers, heads, words.words.words, words.unit, words.threshold, self.top)
+        return ((layer, _packed(pairs)) for layer, pairs in by_layer)
 
     def load(self, identity: Identity) -> ModelPairs:
-        """Load the word pairs of a model that was looked at."""
+        """Load the stored word pairs of a model."""
         store, words = self.store(identity), self.lexicon
         shape = store.shape
-        assert shape is not None, "the model was looked at"
+        assert shape is not None, "the model has no stored word pairs"
         forms = lexicon(words.words.words, words.unit, words.threshold).forms
         layers = {layer: _unpacked(store.load(layer)) for layer in self.selected(shape)}
         return ModelPairs(forms, shape["layers"], self._selected_heads(shape["heads"]), layers)
 
     def section(self, identities: Mapping[str, Identity]) -> Section:
-        """Compare base and tuned by their word pairs, and instruction verbs with general ones by their gain."""
+        """Return the section with all pairs, the pairs of verbs, and the test of instruction verbs.
+
+        The test asks whether instruction verbs gained more pairs than general verbs.
+        """
         words = self.lexicon.words.words
         verbs = {
-            kind: {verb: [words[place].lower() for place in places.tolist()] for verb, places in group.items()}
+            kind: {verb: [words[index].lower() for index in indices.tolist()] for verb, indices in group.items()}
             for kind, group in (("instruction", self.lexicon.instruction), ("general", self.lexicon.general))
         }
         return pairs_section(

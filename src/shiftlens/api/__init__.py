@@ -1,1 +1,1 @@
-"""The Python interface: load a model, explain a response, view the weights, tune."""
+"""Provides the Python interface: load a model, explain a response, analyze the weights, tune."""

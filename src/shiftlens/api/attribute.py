@@ -1,4 +1,4 @@
-"""The Python interface: explain a response."""
+"""Explains a response by its prompt, from Python."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from shiftlens.prompts.schema import Prompt
 
 @dataclass(frozen=True)
 class Attribution:
-    """A response explained by its prompt. N prompt tokens, M response tokens.
+    """Explanation of a response of M tokens by its prompt of N tokens.
 
     Args:
         importance: float32 [N, M], raw importance ``<d p(y_m) / d E[x_n], E[x_n]>`` (paper, section 3.1), or
-            that of another target; [N + M, M] with ``include_response``.
-        prompt_tokens: [N] the user's prompt tokens as text; template tokens take no part.
-        response_tokens: [M] the response tokens as text.
+            the importance for another target; [N + M, M] with ``include_response``.
+        prompt_tokens: [N] tokens of the user's prompt as text, without the tokens of the template.
+        response_tokens: [M] response tokens as text.
         probability: float32 [M], p(y_m).
-        gradient: float32, the same shape, with log p in place of p; scores from it are equal and do not underflow.
-        input_ids: [total] exact ids fed; the last M are the response.
+        gradient: float32, importance for log p in place of p, in the shape of ``importance``; normalized scores
+            computed from it are the same and do not underflow.
+        input_ids: [total] token ids of the model's input; the last M are the response.
         prompt_index: [N] positions of the prompt tokens in ``input_ids``.
-        response: the response as text.
+        response: The response as text.
     """
 
     importance: Float[np.ndarray, "sources response"]
@@ -53,24 +54,25 @@ def attribute(
     """Explain every token of a response by every token of its prompt, exactly.
 
     Args:
-        lm: from :func:`shiftlens.load`.
-        prompt: what the user says; the model's template is put around it.
-        response: the response to explain; ``None`` is the model's own greedy one.
-        max_new_tokens: longest response of its own (300 in the paper).
-        mode: attribution engine: ``auto``, ``reverse``, ``forward``, ``mixed`` or ``naive``; the numbers are the
-            same.
-        target: ``probability``, ``log_probability``, or ``logit_difference`` to the strongest other token.
-        include_response: explain by earlier response tokens too.
-        method: How the weight of a prompt token is measured: ``gradient`` (gradient x embedding), ``ablation``
+        lm: Model from :func:`shiftlens.load`.
+        prompt: The user's prompt; the model's template is added around it.
+        response: Response to explain; ``None`` for the response that the model generates greedily.
+        max_new_tokens: Largest number of tokens of a generated response (300 in the paper).
+        mode: Attribution engine: ``auto``, ``reverse``, ``forward``, ``mixed`` or ``naive``; all return the same
+            numbers.
+        target: What the derivatives are of: ``probability``, ``log_probability``, or ``logit_difference`` to the
+            most probable other token.
+        include_response: Whether earlier response tokens also explain each response token.
+        method: How the importance of a prompt token is measured: ``gradient`` (gradient x embedding), ``ablation``
             (the exact difference that setting one embedding to zero makes), or a
             :class:`~shiftlens.attribution.methods.Method`.
 
     Returns:
-        The raw importance with everything needed to read it.
+        The raw importance, with the tokens, ids and probabilities that belong to it.
 
     Raises:
-        EncodeError: the prompt has no token.
-        ValueError: the mode or target is unknown.
+        EncodeError: The prompt has no token.
+        ValueError: The mode or target is unknown.
     """
     encoded = encode(Prompt("prompt", prompt, ((0, len(prompt)),)), lm.tokenizer, lm.template)
     given = None if response is None else tuple(lm.tokenizer(response, add_special_tokens=False)["input_ids"])

@@ -1,4 +1,4 @@
-"""The Python interface: tune a model."""
+"""Tunes a model on prompts with answers, from Python."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ def tune(
     """Tune a model on prompts with answers, and save it as ``folder/tuned``.
 
     Args:
-        lm: from :func:`shiftlens.load`; its model is the tuned one afterwards.
-        train: prompts with a response or a reference.
-        folder: where checkpoints and the tuned model go.
-        held_out: Prompts with answers to measure on; the weights of their best loss are kept (``keep="last"``: the
-            last ones). Without any, the last weights are kept.
-        seed: of the order of the prompts, of LoRA's first weights and of dropout.
+        lm: Model from :func:`shiftlens.load`; tuned in place.
+        train: Prompts with a response or a reference.
+        folder: Folder for the checkpoints and the tuned model.
+        held_out: Prompts with answers on which the loss is measured; the weights with the lowest loss are kept
+            (``keep="last"``: the last weights). Without held-out prompts, the last weights are kept.
+        seed: Random seed for the order of the prompts, the initial LoRA weights and dropout.
         **settings: Keys of the ``tune`` configuration group, see
             :class:`~shiftlens.tuning.tune_options.TuneOptions`; a missing key has its value in ``conf/tune``.
-            ``trainer`` has the arguments of the Lightning ``Trainer``.
+            ``trainer`` holds the arguments of the Lightning ``Trainer``.
 
     Returns:
         Losses, steps and seconds.
 
     Raises:
-        ConfigError: settings that cannot be used; all at once.
-        PromptError: prompts without an answer, or too long; all at once.
+        ConfigError: Some settings are invalid; the message lists all of them.
+        PromptError: Some prompts have no answer or are too long; the message lists all of them.
 
     Example:
         >>> import shiftlens as sl
@@ -58,6 +58,6 @@ def tune(
     to, start = Path(folder), lm.identity
     groups = [examples(some, lm.tokenizer, lm.template, options.max_tokens) for some in (train, held_out)]
     record = fit(lm, groups[0], groups[1], options, to, trainer, console=Console())
-    told = provenance(start=start.to_dict(), settings=options.to_dict(), seed=seed, result=record.to_dict())
-    save_tuned(lm.model, lm.tokenizer, to / "tuned", told, start.source)
+    run_record = provenance(start=start.to_dict(), settings=options.to_dict(), seed=seed, result=record.to_dict())
+    save_tuned(lm.model, lm.tokenizer, to / "tuned", run_record, start.source)
     return record

@@ -1,4 +1,4 @@
-"""The Python interface to the weights: concepts, their rotation, and word pairs."""
+"""Analyzes the weights from Python: concepts, their rotation, and word pairs."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ def concepts(
     components: int = 300,
     top_words: int = 50,
 ) -> ModelConcepts:
-    """The feed-forward layers of a model as concepts: principal components named by words (paper, section 4).
+    """Compute the concepts of the feed-forward layers: principal components named by words (paper, section 4).
 
     Args:
-        lm: from :func:`shiftlens.load`.
-        layers: which layers, from 0; ``None`` for all.
-        words: words that name concepts: a list, a :class:`~shiftlens.words.Words`, a file of words and
-            frequencies, or ``None`` for the default vocabulary of 20,000 frequent ones.
-        components: concepts per layer (300 in the paper); fewer where the layer is smaller.
-        top_words: words per concept (50 in the paper); fewer where there are fewer words.
+        lm: Model from :func:`shiftlens.load`.
+        layers: Layers to analyze, from 0; ``None`` for all.
+        words: Words that name concepts: a list, a :class:`~shiftlens.words.Words`, a file of words and
+            frequencies, or ``None`` for the default vocabulary of 20,000 frequent words.
+        components: Number of concepts per layer (300 in the paper); fewer where the layer is smaller.
+        top_words: Number of words per concept (50 in the paper); fewer where there are fewer words.
 
     Returns:
-        Per layer component vectors, their shares of the variance, and ranked words with their cosines.
+        For each layer the component vectors, their shares of the variance, and ranked words with their cosines.
 
     Raises:
-        ConfigError: a layer that the model does not have, or a word file with faults.
-        SourceError: the model's family is not known, or its weights are quantized.
+        ConfigError: The model does not have one of the layers, or a word file has faults.
+        SourceError: The model's family is not known, or its weights are quantized.
 
     Example:
         >>> from tokenizers import Tokenizer, models
@@ -58,30 +58,31 @@ def concepts(
         ...                      num_attention_heads=2)
         >>> tokenizer = PreTrainedTokenizerFast(tokenizer_object=core)
         >>> lm = LM(LlamaForCausalLM(config), tokenizer, "none", Identity("tiny", "", "", "float32"))
-        >>> found = concepts(lm, layers=[0, 2], words=["write", "poem"], components=4)
-        >>> found.layers[2].components.shape, sorted(word for word, _ in found.named(2, component=0))
+        >>> known = concepts(lm, layers=[0, 2], words=["write", "poem"], components=4)
+        >>> known.layers[2].components.shape, sorted(word for word, _ in known.named(2, component=0))
         ((4, 8), ['poem', 'write'])
     """
     weights = view(lm.model)
     chosen = select(layers, weights.layers, "layers")
     vocabulary = _vocabulary(words).words
-    found = dict(concepts_by_layer(lm, chosen, vocabulary, components, top_words))
-    return ModelConcepts(vocabulary, weights.layers, found)
+    by_layer = dict(concepts_by_layer(lm, chosen, vocabulary, components, top_words))
+    return ModelConcepts(vocabulary, weights.layers, by_layer)
 
 
 def rotation(base: ModelConcepts, tuned: ModelConcepts) -> dict[int, Rotation]:
-    """How far tuning turned the concepts of each layer.
+    """Measure how far tuning rotated the concepts of each layer.
 
     Args:
-        base: from :func:`concepts`.
-        tuned: the same of the tuned model.
+        base: Concepts of the base model, from :func:`concepts`.
+        tuned: Concepts of the tuned model, from :func:`concepts`.
 
     Returns:
-        Layer -> principal angles, the one-to-one matching of concepts, and the words that left and entered each;
-        for layers that both have. What unrelated models would show: :func:`shiftlens.weights.random_rotation`.
+        For each layer that both models have: the principal angles, the one-to-one matching of concepts, and the
+        words that left and entered each concept. :func:`shiftlens.weights.random_rotation` gives the same for
+        unrelated models.
 
     Raises:
-        ValueError: the concepts are named by different words, or differ in number or width.
+        ValueError: The concepts are named by different words, or differ in number or width.
 
     Example:
         >>> from shiftlens.weights import LayerConcepts
@@ -96,8 +97,8 @@ def rotation(base: ModelConcepts, tuned: ModelConcepts) -> dict[int, Rotation]:
             "that differ"
         )
     return {
-        layer: compare_concepts(found, tuned.layers[layer])
-        for layer, found in base.layers.items()
+        layer: compare_concepts(layer_concepts, tuned.layers[layer])
+        for layer, layer_concepts in base.layers.items()
         if layer in tuned.layers
     }
 
@@ -110,23 +111,23 @@ def word_pairs(
     vectors: str | Path = "glove",
     top: int = 100,
 ) -> ModelPairs:
-    r"""The word pairs that each attention head relates to each other (paper, section 4).
+    r"""Compute the word pairs that each attention head relates to each other (paper, section 4).
 
     Args:
-        lm: from :func:`shiftlens.load`.
-        layers: which layers, from 0; ``None`` for all.
-        heads: which heads of each layer, from 0; ``None`` for all.
-        words: words that pairs are made of, as for :func:`concepts`. Words are held against the 3,000 most
-            frequent ones of the same vocabulary, those of a plain list against frequent English words.
-        vectors: static word vectors that say which words could co-occur: ``glove``, or a file.
-        top: words per side and dimension (100 in the paper).
+        lm: Model from :func:`shiftlens.load`.
+        layers: Layers to analyze, from 0; ``None`` for all.
+        heads: Heads of each layer to analyze, from 0; ``None`` for all.
+        words: Words of the pairs, as for :func:`concepts`. Whether two words could co-occur is decided by
+            comparison with the 3,000 most frequent words: of the same vocabulary, or of English for a plain list.
+        vectors: Static word vectors that decide which words could co-occur: ``glove``, or a file.
+        top: Number of words per side and dimension (100 in the paper).
 
     Returns:
         The pairs of each head, in lower case and without order.
 
     Raises:
-        ConfigError: a layer or head that the model does not have, or a file with faults.
-        SourceError: the model's family is not known, or its weights are quantized; or vectors cannot be fetched.
+        ConfigError: The model does not have one of the layers or heads, or a file has faults.
+        SourceError: The model's family is not known, its weights are quantized, or the vectors cannot be fetched.
 
     Example:
         >>> import tempfile
@@ -145,16 +146,17 @@ def word_pairs(
         (('write', 'poem'), (1,), True)
     """
     weights = view(lm.model)
-    chosen, picked = select(layers, weights.layers, "layers"), select(heads, weights.heads, "heads")
+    chosen_layers, chosen_heads = select(layers, weights.layers, "layers"), select(heads, weights.heads, "heads")
     vocabulary = _vocabulary(words)
-    found = load_vectors(vectors, cache_dir())
-    # A short list of words is no measure of what is common; its own order says nothing of frequency.
-    known = isinstance(words, (Words, str, Path)) or words is None
-    frequent = (vocabulary if known else frequent_words(FREQUENT)).first(FREQUENT).words
-    threshold = cooccurrence_threshold(found, vocabulary.words, frequent)
-    pairs = pairs_by_layer(lm, chosen, picked, vocabulary.words, found.unit(vocabulary.words), threshold, top)
+    word_vectors = load_vectors(vectors, cache_dir())
+    # A plain list has no frequencies, and its order need not be that of frequency: use frequent English words.
+    has_frequencies = isinstance(words, (Words, str, Path)) or words is None
+    frequent = (vocabulary if has_frequencies else frequent_words(FREQUENT)).first(FREQUENT).words
+    threshold = cooccurrence_threshold(word_vectors, vocabulary.words, frequent)
+    unit = word_vectors.unit(vocabulary.words)
+    pairs = pairs_by_layer(lm, chosen_layers, chosen_heads, vocabulary.words, unit, threshold, top)
     forms = tuple(dict.fromkeys(word.lower() for word in vocabulary.words))
-    return ModelPairs(forms, weights.layers, picked, dict(pairs))
+    return ModelPairs(forms, weights.layers, chosen_heads, dict(pairs))
 
 
 def _vocabulary(words: Vocabulary) -> Words:

@@ -1,4 +1,4 @@
-"""The command line: `analyze` and `train`."""
+"""Provides the commands `analyze` and `train`."""
 
 from shiftlens.cli.analyze_command import analyze, train
 

@@ -1,4 +1,4 @@
-"""The commands ``analyze`` and ``train``: Hydra configuration in, a run folder out."""
+"""Runs the commands from a Hydra configuration; ``analyze`` writes a run folder with a report and tables."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _analyze_command(cfg: DictConfig) -> None:
         _analyze(cfg)
     except ShiftLensError as error:
         if in_sweep():
-            raise  # it goes into the job's record, and the sweep goes on
+            raise  # the sweep stores the error in the job's record and continues with the other jobs
         print(f"\nError: {error}", file=sys.stderr)
         sys.exit(1)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://shiftlens.conf", config_name="train")
 def train(cfg: DictConfig) -> None:
-    """Tune a model and watch the shift: ``python train.py model=... data=... tune=...``."""
+    """Tune a model and measure the shift meanwhile: ``python train.py model=... data=... tune=...``."""
     from shiftlens.cli.train_command import run_train
 
     try:
@@ -71,7 +71,7 @@ def _analyze(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     analysis: Analysis | None
     if config["data"].get("kind") == "scores":
-        # Groups that are not used are not logged either: no run should claim a model that it did not load.
+        # Leave out the unused groups, so that the logged configuration names no model that was not loaded.
         config = {key: value for key, value in config.items() if key not in NEEDS_MODEL}
         analysis = run_scores(scores_options(config), console)
     else:
@@ -88,14 +88,17 @@ def _analyze(cfg: DictConfig) -> None:
     log_analysis(analysis, sinks, folder / "report.html")
     lines = finish(sinks)
     if in_sweep():
-        return  # a line per job and one summary of all are told instead
+        return  # the sweep prints one line per job and one summary of all jobs instead
     print_summary(analysis, paths, console)
     for line in lines:
         console.print(line, soft_wrap=True)
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """Give the configuration as plain values.
+    """Return the configuration as plain values, with all interpolations resolved.
+
+    Args:
+        cfg: Configuration composed by Hydra.
 
     Raises:
         ConfigError: A required key has no value, or an interpolation fails.

@@ -1,4 +1,4 @@
-"""The command ``train``: configuration in, a run folder with a tuned model out."""
+"""Runs the command ``train``, which writes a run folder with a tuned model."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from rich.console import Console
 
 
 def run_train(config: dict[str, Any], folder: Path) -> None:
-    """Tune a model as the configuration says.
+    """Tune a model according to the configuration.
 
     Args:
-        config: Resolved configuration, as plain values.
+        config: Resolved configuration.
         folder: Folder of the run.
 
     Raises:
-        ShiftLensError: A fault that the user can mend; reported before any work where possible.
+        ShiftLensError: The configuration, the prompts or the model cannot be used; where possible, the error is
+            raised before any work.
     """
     # Imported here: `--help` and configuration errors need no torch.
     from shiftlens.callbacks import TrainingLook
@@ -71,11 +72,11 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
 
 
 def _from_scratch(model: dict[str, Any], base: Path) -> dict[str, Any]:
-    """The ``model`` group with the base that was just made; both roles are it, until one is tuned."""
+    """Return the ``model`` group with the newly pretrained model as both base and tuned model."""
     none = dict.fromkeys(("base_revision", "tuned_revision", "adapter"))
     return {**model, **none, "name": "from_scratch", "base": str(base), "tuned": str(base)}
 
 
 def _short(path: Path) -> Path:
-    """Seen from where the program was started, if it lies below."""
+    """Return the path relative to the working directory, if it lies below that; otherwise the path itself."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

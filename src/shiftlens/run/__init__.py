@@ -1,1 +1,1 @@
-"""Composition: which model runs when, and what is made of it."""
+"""Runs a comparison, an analysis of imported scores, or a tuning from start to end."""

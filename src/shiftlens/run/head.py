@@ -1,4 +1,4 @@
-"""What the reports of all comparisons say of themselves: title, models, rules of evidence."""
+"""Makes the parts that the reports of all comparisons share: title, models, and rules of evidence."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from shiftlens.results.verdict import EVIDENCE_VERSION
 
 
 def page_head(models: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
-    """Title and subjects of the page that compares two models.
+    """Return the title and the subjects of the report that compares two models.
 
     Args:
-        models: Role -> ``name`` and ``source``.
+        models: ``name`` and ``source`` of the model of each role.
+
+    Returns:
+        Keyword arguments ``title`` and ``subjects`` of :class:`~shiftlens.results.analysis.Analysis`.
 
     Example:
         >>> base, tuned = {"name": "a", "source": "x"}, {"name": "<b>", "source": "y"}
@@ -29,10 +32,10 @@ def page_head(models: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
 
 
 def evidence_record(controls: Sequence[str]) -> dict[str, Any]:
-    """The rules by which findings were judged, for the provenance.
+    """Return the version of the rules of evidence and the further controls, for the provenance.
 
     Args:
-        controls: Names of controls beyond the usual ones.
+        controls: Names of the controls in addition to the usual ones.
 
     Example:
         >>> evidence_record([])["further_controls"]

@@ -1,4 +1,4 @@
-"""Who runs when: prompts, both models, ledger, tables, findings. No formula lives here."""
+"""Runs a comparison from the prompts to the analysis; the formulas are in the packages that it calls."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def run(
     """Compare a pair on a set of prompts.
 
     Args:
-        pair: the two models.
-        prompts: the prompts.
-        options: what to compute.
-        ledger_root: folder of the ledger.
-        trainer: arguments of the Lightning ``Trainer``.
-        callbacks: further Lightning callbacks of the prediction runs.
-        console: where progress is told.
+        pair: The two models.
+        prompts: Prompts that both models answer.
+        options: Options of the computation.
+        ledger_root: Folder of the ledger.
+        trainer: Arguments of the Lightning ``Trainer``.
+        callbacks: Lightning callbacks of the prediction runs, among them the further analyses.
+        console: Console for progress messages.
 
     Returns:
         The whole analysis; ``None`` on all but the first rank of a parallel run.
 
     Raises:
-        SourceError: a model cannot be loaded.
-        PromptError: prompts that cannot be encoded, all at once.
+        SourceError: A model cannot be loaded.
+        PromptError: Some prompts cannot be encoded; the message lists all of them.
     """
     roles, skipped = prepare(pair, prompts, options)
     if skipped:
@@ -141,11 +141,11 @@ def _model_record(role: Role) -> dict[str, str]:
 def _gather(
     roles: Mapping[str, Role], views: Sequence[RowView], runner: Runner, responses: str
 ) -> dict[str, dict[str, Row]]:
-    """Every row that the run and its views want, by role and key.
+    """Return every row that the run and its analyses need, by role and key.
 
-    A role can be asked to read a response only once it is written, so each is asked for all that can be asked
-    already, and again until nothing is missing. The tuned model goes first: its responses are those that
-    the other reads most often, and each turn loads a model.
+    A response can be explained only after it exists. So compute what is possible for each role, and repeat until
+    nothing is missing. The tuned model comes first, because each change of the role loads a model and the base
+    model explains the tuned model's responses more often than the reverse.
     """
     rows: dict[str, dict[str, Row]] = {name: {} for name in roles}
 
@@ -163,16 +163,16 @@ def _gather(
 
 
 def _measured(roles: Mapping[str, Role], rows: Rows, reader: str, writer: str, options: Options) -> list[Measured]:
-    """The scores of a role's explanations of the responses of a role."""
-    role, found = roles[reader], []
+    """Return the scores of `reader`'s explanations of `writer`'s responses, in prompt order."""
+    role, measured = roles[reader], []
     written = reading(roles, rows, writer, writer)
     for encoded, request, own in zip(role.encoded, reading(roles, rows, reader, writer), written, strict=True):
         row = rows[reader][request.key]
-        if reader != writer:  # whether a response was ended is for its writer to say
+        if reader != writer:  # only the model that generated a response knows whether it ended it
             row = replace(row, finished=rows[writer][own.key].finished)
         text = "given" if own.response_ids is not None else writer
-        found.append(measure(reader, encoded, row, options.settings, text))
-    return found
+        measured.append(measure(reader, encoded, row, options.settings, text))
+    return measured
 
 
 def _precision(
@@ -183,16 +183,19 @@ def _precision(
     runner: Runner,
     options: Options,
 ) -> dict[str, float | int]:
-    """Where the precision is reduced, explain a few samples in float32 too and say how well they agree."""
+    """Return how well a few samples at reduced precision agree with the same samples in float32.
+
+    Empty for a model at full precision, or without samples to check.
+    """
     if role.identity.dtype not in REDUCED or not options.check_precision:
         return {}
     shortest = sorted(requests, key=lambda request: len(rows[request.key].input_ids))
     chosen = shortest[: options.check_precision]
     exact = in_float32(role)
     again = [given(request, exact, rows[request.key], role) for request in chosen]
-    # The float32 twin is no model of the pair: the views have no look at it.
+    # Views must not run on this float32 copy: it is not one of the two models compared.
     plain = replace(
         runner, callbacks=[callback for callback in runner.callbacks if not isinstance(callback, View)]
     )
-    found = plain.rows(f"{name} in float32", exact, again)
-    return agreement([rows[request.key] for request in chosen], [found[request.key] for request in again])
+    rows_again = plain.rows(f"{name} in float32", exact, again)
+    return agreement([rows[request.key] for request in chosen], [rows_again[request.key] for request in again])

@@ -1,4 +1,4 @@
-"""Make a run ready: both models found, every prompt encoded for both, every sample named by content."""
+"""Prepares a run: finds both models, encodes every prompt for both, and gives every sample its content hash."""
 
 from __future__ import annotations
 
@@ -22,31 +22,32 @@ from shiftlens.prompts.schema import Prompt
 from shiftlens.scores.settings import Settings
 
 RESPONSES = ("own", "base", "tuned", "given", "both")
-"""Whose responses are explained: each model its own; both models those of one; those given with the prompts; or
-each model its own and the other's. Under ``own`` a prompt that brings a response keeps it."""
+"""Which responses are explained. ``own``: each model explains its own responses, or the given response of a prompt
+that has one; ``base`` or ``tuned``: both models explain that model's responses; ``given``: both models explain the
+responses given with the prompts; ``both``: each model explains its own and the other model's responses."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a run is asked to do, beyond the pair and the prompts.
+    """Options of a run, in addition to the pair and the prompts.
 
     Args:
-        settings: L, b and p.
-        engine: how responses are explained.
-        method: the method of attribution.
-        batch_tokens: prompt and response tokens generated together.
-        include_response: whether earlier response tokens are sources too.
-        check_precision: samples also explained in float32 where the precision is reduced.
-        max_new_tokens: longest response.
-        max_tokens: most prompt tokens; ``None`` is what the model's context leaves.
+        settings: Values of L, b and p.
+        engine: Attribution engine with its target and memory budget.
+        method: Attribution method.
+        batch_tokens: Number of prompt and response tokens generated together.
+        include_response: Whether responses are also explained by their own earlier tokens.
+        check_precision: Number of samples that are also explained in float32 if the precision is reduced.
+        max_new_tokens: Largest number of response tokens.
+        max_tokens: Largest number of prompt tokens; ``None`` for all that the model's context has room for.
         on_long: ``refuse`` or ``cut`` longer prompts.
-        on_error: ``raise`` or ``skip`` prompts that cannot be encoded.
-        seed: of the bootstrap intervals.
-        responses: whose responses are explained, one of :data:`RESPONSES`.
-        map_prompt: id of the prompt whose map is shown first; ``None`` is the one with the median shift.
-        map_b: b of the maps.
-        maps: number of prompts with a map.
-        controls: rival explanations beyond the usual ones, by name.
+        on_error: ``raise`` or ``skip`` for prompts that cannot be encoded.
+        seed: Random seed for the bootstrap intervals.
+        responses: Which responses are explained, one of :data:`RESPONSES`.
+        map_prompt: Id of the prompt whose map is shown first; ``None`` for the prompt with the median shift.
+        map_b: Value of b for the maps.
+        maps: Number of prompts with a map.
+        controls: Controls in addition to the usual ones, by name.
     """
 
     settings: Settings
@@ -68,18 +69,32 @@ class Options:
 
 
 def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str, Role], tuple[Problem, ...]]:
-    """Find both models, encode every prompt for both, and name every sample by content."""
-    found = find_pair(pair)
-    tokenizers = {name: load_tokenizer(layers) for name, layers in found.items()}
+    """Find both models, encode every prompt for both, and give every sample its content hash.
+
+    Args:
+        pair: The two models.
+        prompts: Prompts that both models answer.
+        options: Options of the run.
+
+    Returns:
+        The two roles with their encoded prompts and requests, and the problems of the prompts that are left out.
+
+    Raises:
+        SourceError: A model, or its configuration, cannot be read.
+        PromptError: Some prompts cannot be encoded; the message lists all of them.
+        ConfigError: No prompt has the id ``options.map_prompt``.
+    """
+    layers_by_role = find_pair(pair)
+    tokenizers = {name: load_tokenizer(layers) for name, layers in layers_by_role.items()}
     template = shared_template(pair.tuned.template, tokenizers["tuned"])
-    contexts = {name: _context(found[name]) for name in ROLES}
+    contexts = {name: _context(layers_by_role[name]) for name in ROLES}
     problems: list[Problem] = []
     encoded: dict[str, list[Encoded]] = {name: [] for name in ROLES}
     for number, prompt in enumerate(prompts.prompts, start=1):
         try:
             if options.responses == "given" and prompt.response is None:
                 raise EncodeError("response", "is missing; data.responses=given explains given responses only")
-            # One room for both: a cut must leave base and tuned the same prompt.
+            # One length limit for both, so that base and tuned get the same prompt after a cut.
             rooms = [_room(prompt, tokenizers[name], contexts[name], options) for name in ROLES]
             room = min((room for room in rooms if room is not None), default=None)
             both = {name: encode(prompt, tokenizers[name], template, room, options.on_long) for name in ROLES}
@@ -93,16 +108,18 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
     if options.map_prompt is not None and all(e.prompt.id != options.map_prompt for e in encoded["base"]):
         some = ", ".join(e.prompt.id for e in encoded["base"][:3])
         raise ConfigError(f"report.prompt={options.map_prompt}: no such id in this run; e.g. {some}")
-    # Both roles stop at what ends a response of either: a base that does not know the end of a turn would
-    # write on behind it, and differ in length alone.
+    # Both roles stop at the stop tokens of either. Otherwise a base model without an end-of-turn token would
+    # continue after the end of the turn, and the two models would differ in length alone.
     ends = {
         text
         for name in ROLES
-        for text in tokenizers[name].convert_ids_to_tokens(stop_ids(found[name].model.folder, tokenizers[name]))
+        for text in tokenizers[name].convert_ids_to_tokens(
+            stop_ids(layers_by_role[name].model.folder, tokenizers[name])
+        )
     }
     roles = {}
     for name in ROLES:
-        spec, layers = pair.role(name), found[name]
+        spec, layers = pair.role(name), layers_by_role[name]
         identity = identify(spec, layers, pair.cache)
         stops = tuple(sorted({i for text in ends if (i := _single_id(text, tokenizers[name])) is not None}))
         role = Role(
@@ -118,6 +135,7 @@ def _single_id(text: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def _context(layers: Layers) -> int | None:
+    """Return the context length of a model in tokens; ``None`` if its configuration has none."""
     try:
         config = AutoConfig.from_pretrained(layers.model.folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
@@ -127,15 +145,16 @@ def _context(layers: Layers) -> int | None:
 
 
 def _given(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, options: Options) -> tuple[int, ...] | None:
+    """Return the token ids of the prompt's given response; ``None`` if the model generates the response."""
     if prompt.response is None or options.responses not in ("own", "given"):
         return None
     return tuple(tokenizer(prompt.response, add_special_tokens=False)["input_ids"])
 
 
 def _room(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, context: int | None, options: Options) -> int | None:
-    """Most prompt tokens that leave room for the response."""
-    brought = _given(prompt, tokenizer, options)
-    response = options.max_new_tokens if brought is None else len(brought)
+    """Return the largest number of prompt tokens that leaves room for the response; ``None`` for no limit."""
+    given = _given(prompt, tokenizer, options)
+    response = options.max_new_tokens if given is None else len(given)
     if context is not None and response >= context:
         raise EncodeError("response", f"of {response} tokens does not fit the model's context of {context}")
     rooms = (None if context is None else context - response, options.max_tokens)

@@ -1,4 +1,4 @@
-"""Gets the rows of samples: from the ledger, or from the model where the ledger lacks them."""
+"""Gets the attribution rows of samples: reads them from the ledger, and computes those that are missing."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from shiftlens.sweep import may_start_ranks
 
 @dataclass
 class Runner:
-    """Explains samples with one Lightning ``Trainer`` after another.
+    """Explains samples, with a new Lightning ``Trainer`` for each call of :meth:`rows`.
 
     Args:
         ledger_root: Folder of the ledger.
         cache: Folder of fetched models, fingerprints and calibrations.
         trainer: Arguments of the ``Trainer``.
-        callbacks: Further Lightning callbacks of the prediction runs.
-        engine: Engine that explains samples.
-        batch_tokens: Prompt and response tokens whose responses are generated together.
-        console: Console that progress is printed to.
+        callbacks: Lightning callbacks of the prediction runs, in addition to the ledger's.
+        engine: Attribution engine.
+        batch_tokens: Number of tokens generated together.
+        console: Console for progress messages.
         settings: L, b and p of the mean instruction score that is printed after each run.
         method: Method of attribution of that score.
     """
@@ -59,42 +59,45 @@ class Runner:
     _loaded: tuple[Role, LM] | None = field(default=None, init=False, repr=False)
 
     def rows(self, name: str, role: Role, requests: Sequence[Request]) -> dict[str, Row]:
-        """The rows of some samples of one role, by key.
+        """Return the rows of some samples of one role, by key.
 
         Args:
-            name: what to call this piece of work.
-            role: the model.
-            requests: the samples.
+            name: Name of this piece of work in progress messages.
+            role: Role whose model explains the samples.
+            requests: Requests of the samples.
 
         Returns:
-            Key -> row. Under several ranks every rank gets all rows.
+            Row of each key. With several ranks, every rank gets all rows.
 
         Raises:
-            RuntimeError: a sample did not reach the ledger.
+            RuntimeError: A sample did not reach the ledger.
         """
         ledger = Ledger(self.ledger_root, role.identity)
         by_key = {request.key: request for request in requests}
-        if _agreed(self._wanting(ledger, role, by_key), digest(sorted(by_key))):
+        if _first_rank_decides(self._work_left(ledger, role, by_key), digest(sorted(by_key))):
             running = RunningScore(self.settings, self.method, role.encoded)
             trainer = self._trainer(ledger, running)
-            with self._turn(name, ledger, by_key, trainer):
-                if trainer.world_size > 1 or self._wanting(ledger, role, by_key):
+            with self._locked(name, ledger, by_key, trainer):
+                if trainer.world_size > 1 or self._work_left(ledger, role, by_key):
                     rows = self._explain(name, role, ledger, by_key, trainer)
                     if not math.isnan(running.mean):
                         self.console.print(f"  mean instruction score of these samples: {running.mean:.3f}")
                     return rows
         self.console.print(f"[bold]{name}[/]: all {len(by_key)} samples are in the ledger; no model work")
-        return _whole(name, ledger, by_key)
+        return _all_rows(name, ledger, by_key)
 
-    def _wanting(self, ledger: Ledger, role: Role, requests: Mapping[str, Request]) -> bool:
-        unseen = any(isinstance(view, View) and view.missing(role.identity) for view in self.callbacks)
-        return unseen or bool(ledger.missing(requests))
+    def _work_left(self, ledger: Ledger, role: Role, requests: Mapping[str, Request]) -> bool:
+        """Return whether a row is not in the ledger, or an analysis has no stored result of the role's model."""
+        views_left = any(isinstance(view, View) and view.missing(role.identity) for view in self.callbacks)
+        return views_left or bool(ledger.missing(requests))
 
     @contextmanager
-    def _turn(self, name: str, ledger: Ledger, keys: Iterable[str], trainer: Trainer) -> Iterator[None]:
-        """Wait while another run explains the same samples: jobs of a sweep all ask for them at once.
+    def _locked(self, name: str, ledger: Ledger, keys: Iterable[str], trainer: Trainer) -> Iterator[None]:
+        """Hold a lock on the samples, after waiting for any other run that explains them.
 
-        Not with several ranks: one that waits and then finds nothing to do would leave the others waiting for it.
+        The jobs of a sweep start at the same time with the same samples; the lock lets one of them do the work.
+        With several ranks there is no lock: a rank that waited for it and then had no work left would never reach
+        the barrier at which the other ranks wait.
         """
         if trainer.world_size > 1:
             yield
@@ -127,34 +130,34 @@ class Runner:
             )
             trainer.predict(module, return_predictions=False)
         trainer.strategy.barrier()  # other ranks' rows
-        rows = _whole(name, ledger, by_key)
+        rows = _all_rows(name, ledger, by_key)
         if missing:
             picked = Counter(rows[key].engine for key in missing)
             self.console.print(f"  engines: {', '.join(f'{mode} for {count}' for mode, count in picked.items())}")
         return rows
 
     def _model(self, role: Role) -> LM:
-        """The model of a role: the one at hand, or loaded in its place; two never lie in memory at once."""
+        """Return the model of a role; if another model is loaded, release it first, so that memory holds one."""
         if self._loaded is None or self._loaded[0] is not role:
             self.release()
             self._loaded = role, load_lm(role.spec, role.layers, role.template, self.cache, role.identity)
         return self._loaded[1]
 
     def release(self) -> None:
-        """Let go of the model at hand."""
+        """Free the memory of the loaded model."""
         self._loaded = None
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
     def check_ranks(self, prompts: int) -> None:
-        """Refuse more ranks than prompts before any work starts.
+        """Check, before any work starts, that there are at least as many prompts as ranks.
 
         Args:
-            prompts: number of prompts of the run.
+            prompts: Number of prompts of the run.
 
         Raises:
-            ConfigError: there are more ranks.
+            ConfigError: There are more ranks than prompts.
         """
         quiet_libraries()
         ranks = Trainer(**instantiate(dict(self.trainer)), logger=False, enable_checkpointing=False).world_size
@@ -172,7 +175,7 @@ class Runner:
             logger=False,
             enable_checkpointing=False,
             enable_model_summary=False,
-            use_distributed_sampler=False,  # the module deals the samples out by cost
+            use_distributed_sampler=False,  # the module distributes the samples over the ranks by cost
         )
         environment = getattr(trainer.strategy, "cluster_environment", None)
         if environment is not None and not (environment.creates_processes_externally or may_start_ranks()):
@@ -197,8 +200,8 @@ class Runner:
         return costs
 
 
-def _whole(name: str, ledger: Ledger, requests: Mapping[str, Request]) -> dict[str, Row]:
-    """The rows of all requests, by key."""
+def _all_rows(name: str, ledger: Ledger, requests: Mapping[str, Request]) -> dict[str, Row]:
+    """Return the rows of all requests from the ledger, by key; an error if one is missing."""
     rows = ledger.read(requests)
     lost = [key for key in requests if key not in rows]
     if lost:
@@ -209,27 +212,30 @@ def _whole(name: str, ledger: Ledger, requests: Mapping[str, Request]) -> dict[s
 _STARTED_FOR = "SHIFTLENS_RANKS_STARTED_FOR"
 
 
-def _agreed(wanting: bool, work: str) -> bool:
-    """The first rank's answer, for all ranks: another run may fill the ledger between their looks.
+def _first_rank_decides(work_left: bool, work: str) -> bool:
+    """Return whether the first rank has work left, on all ranks.
+
+    The ranks read the ledger at different times, and another run may fill it in between; all ranks must still
+    take the same branch.
 
     Args:
-        wanting: whether this rank finds something to do.
-        work: a name of the work that all ranks know.
+        work_left: Whether this rank has work left.
+        work: Name of the work, the same on all ranks.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
-        answer = [wanting]
+        answer = [work_left]
         torch.distributed.broadcast_object_list(answer)
         return answer[0]
     if is_main_rank():
-        if wanting:
-            os.environ[_STARTED_FOR] = work  # the ranks that it may start now begin with the same work
-        return wanting
-    return work == os.environ[_STARTED_FOR] if _STARTED_FOR in os.environ else wanting
+        if work_left:
+            os.environ[_STARTED_FOR] = work  # the ranks that this process may start now begin with the same work
+        return work_left
+    return work == os.environ[_STARTED_FOR] if _STARTED_FOR in os.environ else work_left
 
 
 @contextmanager
 def _tf32(on: bool) -> Iterator[None]:
-    """Let GPUs multiply float32 matrices with 10-bit mantissas, for a while."""
+    """Set whether GPUs multiply float32 matrices with 10-bit mantissas (TF32); restore the setting afterwards."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = on
     try:

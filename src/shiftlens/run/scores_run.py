@@ -25,7 +25,7 @@ from shiftlens.scores.settings import Settings
 from shiftlens.stats.permutation import PERMUTATIONS
 
 _READERS = {".jsonl": "jsonl", ".parquet": "parquet"}
-_TOLD = 20  # problems printed; the record of the run has all
+_PRINTED = 20  # number of problems printed; findings.json has all of them
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,21 @@ class ScoresOptions:
     """Options of an analysis of imported scores.
 
     Args:
-        base: Scores of the base model: a Parquet file or a folder of pickles.
-        tuned: Scores of the tuned model.
-        prompts: File with the texts and spans of pickles; ``None`` where both sources are tables.
-        name: Data set of prompts that name none.
-        datasets: Beginning of an id -> data set, for prompts that name none.
-        levels: L of scores that were kept as S.
-        limit: Largest number of prompts; ``None`` is all.
-        skip: Whether faulty rows and prompts without a match are left out.
-        settings: L, b and p.
-        seed: Random seed for bootstrap intervals, relabellings and random masks.
-        map_prompt: Id of the prompt whose map is shown first; ``None`` is the one with the median shift.
-        map_b: b of the maps.
+        base: Parquet file or folder of pickles with the base model's scores.
+        tuned: Parquet file or folder of pickles with the tuned model's scores.
+        prompts: File with the texts and spans for the pickles; ``None`` if both models' scores are Parquet files.
+        name: Data set of the prompts whose file names none.
+        datasets: Data set for each beginning of an id, for the prompts whose file names none.
+        levels: Value of L with which normalized scores S were computed.
+        limit: Largest number of prompts; ``None`` for all.
+        skip: Whether rows with faults and prompts without a match are left out instead of raising an error.
+        settings: Values of L, b and p.
+        seed: Random seed for the bootstrap, the relabellings and the random masks.
+        map_prompt: Id of the prompt whose map is shown first; ``None`` for the prompt with the median shift.
+        map_b: Value of b for the maps.
         maps: Number of prompts with a map.
-        permutations: Relabellings of each permutation test.
-        controls: Rival explanations beyond the usual ones, by name.
+        permutations: Number of relabellings of each permutation test.
+        controls: Controls in addition to the usual ones, by name.
     """
 
     base: Path
@@ -68,19 +68,19 @@ class ScoresOptions:
 
 
 def run_scores(options: ScoresOptions, console: Console) -> Analysis:
-    """Everything that scores alone can tell of a pair.
+    """Run all tests of a pair that need only scores.
 
     Args:
-        options: what to read and how to look at it.
-        console: where left-out prompts are told.
+        options: Files to read and options of the analysis.
+        console: Console for messages about prompts that are left out.
 
     Returns:
-        The analysis, with the sensitivity to L, b and p among its tables.
+        The analysis; its tables include the sensitivity to L, b and p.
 
     Raises:
-        SourceError: a file cannot be read.
-        PromptError: rows with faults, or prompts without a match.
-        ConfigError: an L that the kept scores cannot give, or no such prompt.
+        SourceError: A file cannot be read.
+        PromptError: Some rows have faults, or some prompts have no match.
+        ConfigError: The imported scores cannot be converted to L, or no prompt has the id ``options.map_prompt``.
     """
     prompts, problems = _prompts(options)
     base, tuned = (
@@ -91,7 +91,7 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
     )
     pairs, unmatched = match(base, tuned, options.skip)
     left_out = [*problems, *base.skipped, *tuned.skipped, *unmatched]
-    _tell(left_out, console)
+    _print_left_out(left_out, console)
     pairs = pairs[: options.limit]
     if options.map_prompt is not None and all(s.scored.id != options.map_prompt for s, _ in pairs):
         some = ", ".join(sample.scored.id for sample, _ in pairs[:3])
@@ -135,8 +135,8 @@ def _prompts(options: ScoresOptions) -> tuple[list[Prompt], Sequence[Problem]]:
         return [], ()
     reader = _READERS.get(options.prompts.suffix, "tsv")
     on_error = "skip" if options.skip else "raise"
-    found = read_prompts({"name": options.name, "reader": reader, "path": options.prompts, "on_error": on_error})
-    return [replace(prompt, dataset=_data_set(prompt, options)) for prompt in found.prompts], found.skipped
+    prompts = read_prompts({"name": options.name, "reader": reader, "path": options.prompts, "on_error": on_error})
+    return [replace(prompt, dataset=_data_set(prompt, options)) for prompt in prompts.prompts], prompts.skipped
 
 
 def _data_set(prompt: Prompt, options: ScoresOptions) -> str:
@@ -157,10 +157,12 @@ def _models(base: Source, tuned: Source) -> dict[str, dict[str, str]]:
     }
 
 
-def _tell(problems: Sequence[Problem], console: Console) -> None:
+def _print_left_out(problems: Sequence[Problem], console: Console) -> None:
     if problems:
         console.print(f"[yellow]left out (data.on_error=skip): {len(problems)} problems[/]")
-        for problem in problems[:_TOLD]:
+        for problem in problems[:_PRINTED]:
             console.print(f"  {problem}", soft_wrap=True, markup=False, highlight=False)
-        if len(problems) > _TOLD:
-            console.print(f"  and {len(problems) - _TOLD} more, see data.skipped in findings.json", soft_wrap=True)
+        if len(problems) > _PRINTED:
+            console.print(
+                f"  and {len(problems) - _PRINTED} more, see data.skipped in findings.json", soft_wrap=True
+            )

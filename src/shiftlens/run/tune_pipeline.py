@@ -1,4 +1,4 @@
-"""Who runs when in a tuning: start, prompts, training, the tuned folder. No formula lives here."""
+"""Runs a tuning from the starting model and the prompts to the saved tuned model; contains no formulas."""
 
 from __future__ import annotations
 
@@ -50,26 +50,26 @@ def tune(
     """Tune one model of a pair and save it as ``folder/tuned``.
 
     Args:
-        pair: the pair.
-        start: which of its models to start from, ``base`` or ``tuned``.
-        train: prompts with answers to learn from.
-        held_out: prompts with answers to measure on.
-        options: how.
-        folder: the run's folder.
-        trainer: arguments of the Lightning ``Trainer``.
+        pair: Pair that the starting model belongs to.
+        start: Model of the pair from which the tuning starts, ``base`` or ``tuned``.
+        train: Prompts with answers to learn from.
+        held_out: Prompts with answers on which the loss is measured; ``None`` for none.
+        options: Options of the tuning.
+        folder: Folder of the run.
+        trainer: Arguments of the Lightning ``Trainer``.
         callbacks: Further callbacks; records of a :class:`~shiftlens.callbacks.TrainingLook` go into
             ``record.json``.
-        loggers: where curves go.
-        console: where progress is told.
+        loggers: Loggers of the curves.
+        console: Console for progress messages; ``None`` for no messages.
         ckpt_path: ``None``, ``last`` or a checkpoint, see :func:`shiftlens.tuning.checkpoints.where_to_resume`.
 
     Returns:
-        What came of it.
+        Losses, steps and seconds.
 
     Raises:
-        ConfigError: settings that do not go together.
-        SourceError: the model cannot be loaded.
-        PromptError: prompts without an answer, or too long; all at once.
+        ConfigError: Settings are invalid or contradict each other.
+        SourceError: The model cannot be loaded.
+        PromptError: Some prompts have no answer or are too long; the message lists all of them.
     """
     if start not in STARTS:
         raise ConfigError(f"tune.start={start}: expected one of {', '.join(STARTS)}")
@@ -92,20 +92,21 @@ def tune(
     if is_main_rank():
         looks = [callback for callback in callbacks if isinstance(callback, TrainingLook)]
         _conclude(looks, lm, record.kept)
-        told = _record(lm, pair, start, train, held_out, options, trainer, record, looks)
-        save_tuned(lm.model, lm.tokenizer, folder / "tuned", told, pair.role(start).source, weights)
+        run_record = _record(lm, pair, start, train, held_out, options, trainer, record, looks)
+        save_tuned(lm.model, lm.tokenizer, folder / "tuned", run_record, pair.role(start).source, weights)
     return record
 
 
 def _conclude(looks: Sequence[TrainingLook], lm: LM, kept: int) -> None:
-    """Have measurements speak of the weights that are kept, where these are not the last ones."""
+    """Let each measurement conclude on the weights that are kept, which may not be the last ones."""
     for look in looks:
         look.conclude(replace(lm, model=plain_model(lm.model)), kept)
 
 
 def _load(pair: Pair, start: str, options: TuneOptions) -> LM:
     if options.method == "full" and pair.role(start).dtype == "auto":
-        # Thousands of small steps need the last bits of the weights; trainer.precision makes products cheaper.
+        # Small optimizer steps would be rounded away at lower precision; trainer.precision can still make the
+        # matrix products cheaper.
         in_float32: dict[str, Any] = {start: replace(pair.role(start), dtype="float32")}
         pair = replace(pair, **in_float32)
     return open_role(pair, start, find_pair(pair, [start]))
@@ -139,14 +140,14 @@ def _record(
 def next_command(
     model: Mapping[str, Any], named: Mapping[str, Any], options: TuneOptions, start: str, to: Path
 ) -> str:
-    """The command that compares the pair's base with what came of the tuning.
+    """Return the command that compares the pair's base model with the tuned model.
 
     Args:
-        model: the ``model`` group that was used.
-        named: the group as its file has it, ``{}`` if it has none.
-        options: how it was tuned.
-        start: which of its models was tuned.
-        to: the tuned folder.
+        model: Configuration group ``model`` of the run.
+        named: The same group as in its file, without the changes of the command line; ``{}`` without a file.
+        options: Options of the tuning.
+        start: Model of the pair from which the tuning started.
+        to: Folder of the tuned model.
 
     Example:
         >>> named = {"name": "mine", "base": "a", "tuned": "b"}
@@ -156,7 +157,7 @@ def next_command(
     words = ["python analyze.py"]
     if named and model["name"] != DEFAULT_PAIR:
         words.append(f"model={model['name']}")
-    on_top = start == "tuned" and options.method == "lora"  # an adapter lies on the tuned model
+    on_top = start == "tuned" and options.method == "lora"  # the saved adapter applies to the tuned model
     kept = ("base", "base_revision", "template", *(("tuned", "tuned_revision") if on_top else ()))
     default = {"template": "auto"}
     before, after = {**default, **named}, {**default, **model}

@@ -1,17 +1,18 @@
-"""Stores the plan of a sweep and one record per job, as files in the folder of the sweep.
+"""Keeps the records of a sweep on disk: the plan, and one record per job.
 
-Jobs may run in other processes or on other machines, and a launcher may lose jobs. So each job writes its own
-record into the folder of the sweep when the job starts and when it ends; the summary reads the records there.
+Jobs may run in other processes or on other machines, and their launcher may lose them. So a job writes its own
+record into the folder of the sweep when it starts and when it ends, and the summary reads the folder.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from shiftlens.support.whole_files import write_text
 
 PLAN = "sweep.json"
 JOBS = "jobs"
@@ -19,18 +20,18 @@ JOBS = "jobs"
 
 @dataclass(frozen=True)
 class Plan:
-    """Jobs that a sweep intends to run.
+    """Plan of a sweep.
 
     Args:
-        jobs: Overrides of each job, by number; ``None`` if the sweeper chooses jobs during the sweep.
-        launcher: Name of the launcher, e.g. ``joblib``.
+        jobs: Overrides of each job by number; ``None`` where the sweeper decides during the sweep.
+        launcher: Launcher of the jobs, e.g. ``joblib``.
     """
 
     jobs: list[list[str]] | None
     launcher: str
 
     def write(self, folder: Path) -> None:
-        """Write the plan into ``folder``, and delete the job records of an earlier sweep there."""
+        """Begin a sweep in ``folder``: write the plan, and delete the records of an earlier sweep there."""
         for old in (folder / JOBS).glob("*.json"):
             old.unlink()
         _write(folder / PLAN, asdict(self))
@@ -40,24 +41,24 @@ class Plan:
         """Read the plan of the sweep in ``folder``.
 
         Raises:
-            FileNotFoundError: The folder holds no sweep.
+            FileNotFoundError: There is no sweep.
         """
         return cls(**json.loads((folder / PLAN).read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
 class JobRecord:
-    """Settings and outcome of one job.
+    """Outcome of one job.
 
     Args:
         number: Number of the job in the sweep, from 0.
-        overrides: Settings of the job, as on the command line.
-        status: ``done``, ``failed``, ``running``, ``lost`` (started, but no end recorded) or ``not started``.
-        folder: Run folder of the job, relative to the folder of the sweep.
-        started: Time of the start, in seconds since 1970.
-        seconds: Duration in seconds.
-        error: Message of the error; ``""`` if there was none.
-        traceback: Traceback of the error; ``""`` for errors that the settings caused.
+        overrides: Settings of the job as on the command line.
+        status: ``done``, ``failed``, ``running``, ``lost`` (ended without a record) or ``not started``.
+        folder: Run folder of the job; relative to the folder of the sweep where it lies within.
+        started: Start of the job in seconds since 1970.
+        seconds: Duration of the job in seconds.
+        error: Message of the error that ended the job.
+        traceback: Traceback of an error that is no fault of the settings.
     """
 
     number: int
@@ -71,7 +72,7 @@ class JobRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether the job is no longer running."""
+        """Whether the record of the job is final."""
         return self.status != "running"
 
     def write(self, sweep: Path) -> None:
@@ -80,12 +81,12 @@ class JobRecord:
 
     @classmethod
     def read(cls, path: Path) -> JobRecord:
-        """Read the record from a file."""
+        """Read the record in a file."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def read_jobs(sweep: Path) -> list[JobRecord]:
-    """Read all job records of a sweep, sorted by number.
+    """Read the records in the folder of a sweep, sorted by number.
 
     Args:
         sweep: Folder of the sweep.
@@ -131,11 +132,7 @@ def split(override: str) -> tuple[str, str]:
 
 
 def label(overrides: Sequence[str], keys: Sequence[str]) -> str:
-    """Label a job by its overrides of the swept keys, or by all its overrides if no key is swept.
-
-    Args:
-        overrides: Overrides of the job.
-        keys: Swept keys.
+    """Name a job by its overrides of the swept keys, or by all of them where nothing is swept.
 
     Example:
         >>> label(["model=a", "saliency.b=0"], ["saliency.b"])
@@ -145,11 +142,11 @@ def label(overrides: Sequence[str], keys: Sequence[str]) -> str:
 
 
 def line(job: JobRecord, keys: list[str]) -> str:
-    """Describe the outcome of a job in one line.
+    """One job in one line.
 
     Args:
-        job: Record of the job.
-        keys: Swept keys.
+        job: its record.
+        keys: the swept keys.
 
     Example:
         >>> line(JobRecord(3, ["saliency.b=99"], "failed", seconds=2.0, error="b must be below L"), ["saliency.b"])
@@ -165,7 +162,4 @@ def line(job: JobRecord, keys: list[str]) -> str:
 
 
 def _write(path: Path, values: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(values, indent=1, ensure_ascii=False) + "\n")

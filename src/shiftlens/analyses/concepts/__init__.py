@@ -1,1 +1,1 @@
-"""Feed-forward layers read as concepts, base against tuned."""
+"""Compares the concepts of feed-forward layers between base and tuned."""

@@ -1,4 +1,4 @@
-"""The concepts of all layers, packed for the page: words as numbers into one list, flags as bits."""
+"""Packs the concepts of all layers into the report: words as indices into one list, flags as bits."""
 
 from __future__ import annotations
 
@@ -14,24 +14,25 @@ from shiftlens.annotate.annotation import LEVELS, TASKS
 from shiftlens.models.roles import ROLES
 
 LIMIT = 3_000_000
-"""Characters that the packed concepts may take; where all would be longer, the first of each layer are kept."""
+"""Largest number of characters of the packed concepts; beyond it, each layer keeps only its first concepts."""
 
 
 def pack_concepts(concepts: pd.DataFrame, rotation: pd.DataFrame | None, limit: int = LIMIT) -> dict[str, Any]:
-    """Concepts of base and tuned, layer by layer, small enough to embed.
+    """Pack the concepts of base and tuned, layer by layer, small enough to embed in the report.
 
     Args:
         concepts: ``role, layer, component, ratio, words, description, level, task, note``.
-        rotation: ``layer, component, matched, cosine, entered, left``; ``None`` if the two cannot be compared.
-        limit: characters that the result may take as JSON.
+        rotation: ``layer, component, matched, cosine, entered, left``; ``None`` if the models cannot be compared.
+        limit: Largest number of characters of the result as JSON.
 
     Returns:
-        JSON values. ``strings`` holds all words and descriptions; number 0 is none. Each of ``layers`` has by
-        role ``words`` (base64 of little-endian integers of ``word_bytes`` bytes [components, top], numbers into
-        ``strings``), ``marks`` (base64 of bits, row-major: the word left the base concept, or entered the tuned
-        one), ``ratio``, ``description`` and ``note`` (numbers into ``strings``), ``level`` and ``task`` (numbers
-        from 1 into ``levels`` and ``tasks``); and ``match`` and ``cosine`` of each base component, or null where
-        the two cannot be compared. A match may lie beyond the ``kept`` of ``components`` that are there.
+        JSON values. ``strings`` holds all words and descriptions; index 0 stands for no text. Each of ``layers``
+        has for each role ``words`` (base64 of little-endian integers of ``word_bytes`` bytes [components, top],
+        indices into ``strings``), ``marks`` (base64 of bits, row-major: the word left the base concept, or entered
+        the tuned concept), ``ratio``, ``description`` and ``note`` (indices into ``strings``), ``level`` and
+        ``task`` (indices from 1 into ``levels`` and ``tasks``); and ``match`` and ``cosine`` of each base
+        component, or null where the models cannot be compared. Of all ``components`` of a layer, the first
+        ``kept`` are packed; a match may lie beyond them.
 
     Example:
         >>> both = pd.DataFrame({"role": ["base", "tuned"], "layer": 0, "component": 0, "ratio": 0.5, "note": ""})
@@ -61,9 +62,9 @@ def _pack(concepts: pd.DataFrame, rotation: pd.DataFrame | None, kept: int) -> d
         marked = _marked(turned)
         packed: dict[str, Any] = {"layer": int(str(layer)), "match": None, "cosine": None}
         for role in ROLES:
-            part = rows[rows["role"] == role]
-            packed[role] = _pack_words(part, marked[role], strings, np.zeros((len(part), top), kind))
-            packed[role] |= _pack_annotations(part, strings)
+            of_role = rows[rows["role"] == role]
+            packed[role] = _pack_words(of_role, marked[role], strings, np.zeros((len(of_role), top), kind))
+            packed[role] |= _pack_annotations(of_role, strings)
         if turned is not None:
             first = turned[turned["component"] < kept]
             packed["match"] = [int(i) for i in first["matched"]]
@@ -74,7 +75,7 @@ def _pack(concepts: pd.DataFrame, rotation: pd.DataFrame | None, kept: int) -> d
 
 
 def _marked(turned: pd.DataFrame | None) -> dict[str, dict[int, set[str]]]:
-    """By role, the words of each component that only this side of its match has."""
+    """Return, by role and component, the words that the matched component of the other role does not have."""
     if turned is None:
         return {"base": {}, "tuned": {}}
     return {
@@ -87,10 +88,10 @@ def _pack_words(
     rows: pd.DataFrame, marked: dict[int, set[str]], strings: dict[str, int], words: np.ndarray
 ) -> dict[str, Any]:
     marks = np.zeros(words.shape, bool)
-    for place, (component, listed) in enumerate(zip(rows["component"], rows["words"], strict=True)):
+    for i, (component, listed) in enumerate(zip(rows["component"], rows["words"], strict=True)):
         only = marked.get(int(component), set())
-        words[place, : len(listed)] = [strings[word] for word in listed]
-        marks[place, : len(listed)] = [word in only for word in listed]
+        words[i, : len(listed)] = [strings[word] for word in listed]
+        marks[i, : len(listed)] = [word in only for word in listed]
     return {"words": _base64(words), "marks": _base64(np.packbits(marks))}
 
 
@@ -99,8 +100,8 @@ def _pack_annotations(rows: pd.DataFrame, strings: dict[str, int]) -> dict[str, 
         "ratio": [float(f"{ratio:.3g}") for ratio in rows["ratio"]],
         "description": [_number(strings, text) for text in rows["description"]],
         "note": [_number(strings, text) for text in rows["note"]],
-        "level": [_place(LEVELS, name) for name in rows["level"]],
-        "task": [_place(TASKS, name) for name in rows["task"]],
+        "level": [_index_from_1(LEVELS, name) for name in rows["level"]],
+        "task": [_index_from_1(TASKS, name) for name in rows["task"]],
     }
 
 
@@ -108,8 +109,8 @@ def _number(strings: dict[str, int], text: object) -> int:
     return strings.setdefault(text, len(strings)) if isinstance(text, str) else 0
 
 
-def _place(names: Sequence[str], name: object) -> int:
-    """Place of a name from 1; 0 for none."""
+def _index_from_1(names: Sequence[str], name: object) -> int:
+    """Return the index of a name, counted from 1; 0 for no name."""
     return names.index(name) + 1 if isinstance(name, str) else 0
 
 

@@ -1,6 +1,6 @@
-"""Plotly figures of the concepts of feed-forward layers: variance, rotation, linguistic level, task.
+"""Draws the figures of the concepts of feed-forward layers: variance, rotation, linguistic level, task.
 
-As in :mod:`shiftlens.analyses.density.figures`, data are lists, and labels are escaped, because plotly reads
+As in :mod:`shiftlens.analyses.density.figures`, data are lists, and labels are escaped, because plotly interprets
 them as HTML.
 """
 
@@ -17,13 +17,13 @@ from shiftlens.models.roles import ROLES
 from shiftlens.results.look import COLORS, NULL_BAND, finish
 
 _DEPTH = {"1": "1<br>input", "2": "2", "3": "3", "4": "4<br>output"}
-_TOLD = "can be described"
+_DESCRIBED = "can be described"
 
 
 def explained_variance(table: pd.DataFrame) -> go.Figure:
-    """How much of a layer's variance its first components hold, base beside tuned.
+    """Draw the share of a layer's variance that its first components explain, for base and tuned.
 
-    One panel each for the first, the middle and the last layer, and one with all components of every layer.
+    There is one panel each for the first, the middle and the last layer, and one for all components by layer.
 
     Args:
         table: ``role, layer, component, ratio, cumulative``.
@@ -56,7 +56,7 @@ def explained_variance(table: pd.DataFrame) -> go.Figure:
 
 
 def rotation(table: pd.DataFrame) -> go.Figure:
-    """How far tuning turned each layer's concepts, beside what unrelated subspaces would show.
+    """Draw how far tuning rotated each layer's concepts, with the range for random subspaces.
 
     Args:
         table: ``layer, mean_cosine, mean_angle, mean_left`` and the limits ``null_cosine_low``,
@@ -98,7 +98,9 @@ def rotation(table: pd.DataFrame) -> go.Figure:
 
 
 def levels(table: pd.DataFrame) -> go.Figure:
-    """Share of concepts of each linguistic level over the depth, base beside tuned (paper, level by layer group).
+    """Draw the share of concepts of each linguistic level over the depth, for base and tuned.
+
+    Source: The paper's figure of levels by group of layers.
 
     Args:
         table: ``kind, class, layers, base, tuned, n, gained, lost``; uses ``interpretable`` and ``level``.
@@ -111,13 +113,13 @@ def levels(table: pd.DataFrame) -> go.Figure:
     """
     rows = table[table["kind"].isin(["interpretable", "level"]) & (table["layers"] != "all")]
     classes = list(rows["class"].unique())
-    titles = [_TOLD if name == "interpretable" else html.escape(str(name), quote=False) for name in classes]
+    titles = [_DESCRIBED if name == "interpretable" else html.escape(str(name), quote=False) for name in classes]
     fig = make_subplots(cols=max(len(titles), 1), subplot_titles=titles, horizontal_spacing=0.045)
     for panel, name in enumerate(classes, start=1):
-        part = rows[rows["class"] == name].sort_values("layers")
-        x = [int(quarter) for quarter in part["layers"]]
+        of_class = rows[rows["class"] == name].sort_values("layers")
+        x = [int(quarter) for quarter in of_class["layers"]]
         for role in _DRAWN:
-            _line(fig, role, x, _percent(part[role]), panel, hover=_changes(part))
+            _line(fig, role, x, _percent(of_class[role]), panel, hover=_changes(of_class))
         fig.update_xaxes(
             tickvals=x,
             ticktext=[_DEPTH[str(i)] for i in x],
@@ -126,7 +128,7 @@ def levels(table: pd.DataFrame) -> go.Figure:
             col=panel,
         )
         if name != "interpretable":
-            # Levels share a scale; being describable at all is much more common.
+            # The levels share a scale; the share of concepts that can be described at all is much larger.
             fig.update_yaxes(matches=f"y{len(classes)}" if len(classes) > 1 else None, col=panel)
     fig.update_yaxes(title="share of concepts", col=1)
     fig.update_yaxes(ticksuffix="%", rangemode="tozero")
@@ -134,7 +136,7 @@ def levels(table: pd.DataFrame) -> go.Figure:
 
 
 def tasks(table: pd.DataFrame) -> go.Figure:
-    """Share of concepts that serve each task, over all layers, base beside tuned.
+    """Draw the share of concepts that serve each task, over all layers, for base and tuned.
 
     Args:
         table: ``kind, class, layers, base, tuned, n, gained, lost``; uses ``task`` in ``all`` layers.
@@ -177,7 +179,7 @@ def tasks(table: pd.DataFrame) -> go.Figure:
 _SYMBOL = {"base": "square", "tuned": "circle"}
 _SIZE = {"base": 5, "tuned": 8}
 _DRAWN = tuple(reversed(ROLES))
-"""The base is drawn last, dotted and small, so that both are seen where they are the same."""
+"""Drawing order; base comes last, dotted and small, so that both roles are visible where they are equal."""
 
 
 def _line(
@@ -193,7 +195,7 @@ def _line(
         x=list(x),
         y=list(y),
         mode="lines+markers" if marks else "lines",
-        # Shape and dash repeat what colour says, for print and colour blindness.
+        # Shape and dash repeat the meaning of the colour, for print and colour blindness.
         marker={"symbol": _SYMBOL[role], "size": _SIZE[role]},
         line={"color": COLORS[role], "width": 2.5, "dash": "dot" if role == "base" else "solid"},
         name=role,
@@ -213,7 +215,7 @@ def _band(fig: go.Figure, x: Sequence[int], low: Sequence[float], high: Sequence
         y=[*high, *reversed(low)],
         fill="toself",
         fillcolor=NULL_BAND,
-        # A thin edge, or a band of width 0 would not be seen.
+        # Without a thin edge, a band of width 0 would be invisible.
         line={"width": 1.5, "color": NULL_BAND},
         mode="lines",
         hoverinfo="skip",
@@ -239,5 +241,5 @@ def _floats(values: pd.Series[float]) -> list[float]:
 
 
 def _percent(values: pd.Series[float]) -> list[float]:
-    # Rounded: 0.07 * 100 is 7.000000000000001, which nobody needs on a page.
+    # Rounded for a smaller page: 0.07 * 100 is 7.000000000000001.
     return [round(100 * float(value), 4) for value in values]

@@ -1,7 +1,7 @@
-"""Did tuning change what feed-forward layers know about? Annotated concepts of base and tuned, compared in pairs.
+"""Tests whether tuning changed the topics of feed-forward layers, with annotated concepts of both models in pairs.
 
-The paper annotates five times and runs a t-test over the five seeds, which measures how steady the annotator is.
-Here the unit is the concept: each base concept is paired with the tuned concept it became, and an exact McNemar
+The paper annotates five times and runs a t-test over the five seeds, which measures the annotator's consistency.
+Here the unit is the concept: each base concept is paired with its matched tuned concept, and an exact McNemar
 test asks whether as many pairs gained a class as lost it. Concepts of one layer are not independent, so the
 interval resamples whole layers, and a companion test flips the sign of whole layers.
 """
@@ -39,17 +39,17 @@ _QUESTIONS = {
 
 @dataclass(frozen=True)
 class ConceptEvidence:
-    """What annotations of base and tuned say, as tables and tests.
+    """Tests and tables of the annotations of base and tuned concepts.
 
     Args:
-        findings: one per class, named ``concepts/interpretable``, ``concepts/level/syntax``,
+        findings: One per class, named ``concepts/interpretable``, ``concepts/level/syntax``,
             ``concepts/task/coding`` and so on, with p corrected over all of them.
         kinds: Kind of each finding's class: ``interpretable``, ``level`` or ``task``.
         interpretability: ``role, layer, described, n, share``.
         shares: ``kind, class, layers, base, tuned, difference, n, gained, lost``: shares of matched concepts, by
             quarter of the depth (``1`` is next to the input) and for ``all`` layers; ``kind`` is
             ``interpretable``, ``level`` or ``task``. ``gained`` and ``lost`` count pairs that changed.
-        keywords: words of descriptions, see :func:`~shiftlens.analyses.concepts.keywords.keyword_ranks`.
+        keywords: Words of descriptions, see :func:`~shiftlens.analyses.concepts.keywords.keyword_ranks`.
     """
 
     findings: Sequence[Finding]
@@ -61,7 +61,7 @@ class ConceptEvidence:
 
 @dataclass(frozen=True)
 class _Class:
-    """Whether each matched pair is of a class, before and after."""
+    """Whether the base and the tuned concept of each matched pair belong to a class."""
 
     kind: str
     name: str
@@ -77,24 +77,27 @@ def concept_evidence(
 ) -> ConceptEvidence:
     """Compare annotations of base and tuned concepts, matched one to one in each layer.
 
-    A concept without a description belongs to no level and no task, so a class may grow because
-    more concepts can be described; ``concepts/interpretable`` stands beside it for that reason.
+    A concept without a description belongs to no level and no task, so a class may grow only because more concepts
+    can be described. The finding ``concepts/interpretable`` shows whether that is so.
 
     Args:
-        base: annotations by layer and concept.
-        tuned: the same of the tuned model.
-        matches: by layer, index of the tuned concept that each base concept became.
-        seed: of the bootstrap and of the sign flips.
+        base: Annotations of the base model's concepts, by layer and concept.
+        tuned: Annotations of the tuned model's concepts, by layer and concept.
+        matches: By layer, the index of the tuned concept matched to each base concept.
+        seed: Random seed for the bootstrap and the sign flips.
+
+    Returns:
+        One finding per class, and the tables behind the findings.
 
     Raises:
-        ValueError: the layers or a layer's concepts do not fit together.
+        ValueError: The numbers of layers differ, or the matches of a layer are not one to one.
 
     Example:
         >>> syntax, none = Annotation("verbs", "syntax", "none"), Annotation(None, None, None)
-        >>> found = concept_evidence([[none] * 8], [[syntax] * 7 + [none]], [np.arange(8)])
-        >>> found.findings[0].name, found.findings[0].p, found.findings[0].effect
+        >>> evidence = concept_evidence([[none] * 8], [[syntax] * 7 + [none]], [np.arange(8)])
+        >>> evidence.findings[0].name, evidence.findings[0].p, evidence.findings[0].effect
         ('concepts/interpretable', 0.015625, 0.875)
-        >>> next(f.why_not for f in found.findings if f.name == "concepts/task/coding")
+        >>> next(f.why_not for f in evidence.findings if f.name == "concepts/task/coding")
         'no matched concept gained or lost it'
     """
     _check(base, tuned, matches)
@@ -104,7 +107,7 @@ def concept_evidence(
     classes = [
         _class(INTERPRETABLE, INTERPRETABLE, [a.told for a in before], [a.told for a in after]),
         *(_class("level", n, [a.level == n for a in before], [a.level == n for a in after]) for n in LEVELS),
-        # "none" is the absence of a task, not one more.
+        # The last task, "none", is the absence of a task and no class of its own.
         *(_class("task", n, [a.task == n for a in before], [a.task == n for a in after]) for n in TASKS[:-1]),
     ]
     findings = [_finding(c, layer, seed) for c in classes]
@@ -118,14 +121,14 @@ def concept_evidence(
 
 
 def mcnemar(base: Bool[np.ndarray, " pairs"], tuned: Bool[np.ndarray, " pairs"]) -> float | None:
-    """Exact two-sided McNemar test: of the pairs that changed, did as many gain as lose?
+    """Test exactly and two-sided whether as many pairs gained a class as lost it (McNemar test).
 
     Args:
-        base: [pairs] whether the base concept is of the class.
-        tuned: [pairs] whether the tuned one is.
+        base: [pairs] whether the base concept belongs to the class.
+        tuned: [pairs] whether the tuned concept belongs to the class.
 
     Returns:
-        p, or ``None`` if no pair changed. Source: McNemar 1947, with binomial probabilities.
+        p-value, or ``None`` if no pair changed. Source: McNemar 1947, with binomial probabilities.
 
     Example:
         >>> mcnemar(np.array([False] * 5 + [True]), np.array([True] * 6))
@@ -138,12 +141,12 @@ def mcnemar(base: Bool[np.ndarray, " pairs"], tuned: Bool[np.ndarray, " pairs"])
 def layer_bootstrap(
     change: Float[np.ndarray, " pairs"], layer: Integer[np.ndarray, " pairs"], seed: int
 ) -> tuple[float, float] | None:
-    """95 % interval of the mean change, with whole layers resampled.
+    """Compute the 95 % bootstrap interval of the mean change, with whole layers resampled.
 
     Args:
         change: [pairs] -1, 0 or 1.
         layer: [pairs] layer of each pair.
-        seed: of the resampling.
+        seed: Random seed for the resampling.
 
     Returns:
         The 2.5 and 97.5 percentiles, or ``None`` with fewer than two layers.
@@ -210,8 +213,8 @@ def _group(has: Bool[np.ndarray, " pairs"]) -> Group:
 def _shares(c: _Class, layer: Integer[np.ndarray, " pairs"], layers: int) -> list[dict[str, object]]:
     parts = depth_parts(layer.tolist(), layers)
     rows: list[dict[str, object]] = []
-    for name, part in parts.items():
-        base, tuned = c.base[part], c.tuned[part]
+    for name, in_part in parts.items():
+        base, tuned = c.base[in_part], c.tuned[in_part]
         if len(base):  # a model of fewer than four layers has empty quarters
             row = {"kind": c.kind, "class": c.name, "layers": name, "base": base.mean(), "tuned": tuned.mean()}
             row |= {"difference": tuned.mean() - base.mean(), "n": len(base)}

@@ -1,4 +1,4 @@
-"""Which words descriptions of concepts use more, or less, after tuning."""
+"""Ranks the words that descriptions of concepts use more, or less, after tuning."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ def keyword_ranks(base: Sequence[str], tuned: Sequence[str]) -> pd.DataFrame:
     """Rank the words of descriptions by how many concepts they describe, base against tuned.
 
     Args:
-        base: descriptions of the base model's concepts.
-        tuned: those of the tuned model's.
+        base: Descriptions of the base model's concepts.
+        tuned: Descriptions of the tuned model's concepts.
 
     Returns:
-        One row per word of three letters or more, function words and the annotators' own phrases left out:
-        ``keyword, base_count, tuned_count, base_rank, tuned_rank, rise``. A word counts once per concept; equal
-        counts share the mean of their ranks; ``rise`` is how many ranks the word rose. Largest rise first.
+        One row per word of three letters or more, without function words and the annotators' usual phrases:
+        ``keyword, base_count, tuned_count, base_rank, tuned_rank, rise``. A word counts once per concept; words
+        with equal counts share the mean of their ranks; ``rise`` is the number of ranks that the word rose. The
+        largest rise comes first.
 
     Example:
-        >>> found = keyword_ranks(["names of towns", "towns"], ["verbs", "verbs of saying", "towns"])
-        >>> found["keyword"].tolist(), found["rise"].tolist()
+        >>> ranks = keyword_ranks(["names of towns", "towns"], ["verbs", "verbs of saying", "towns"])
+        >>> ranks["keyword"].tolist(), ranks["rise"].tolist()
         (['verbs', 'saying', 'towns', 'names'], [2.5, 1.0, -1.5, -2.0])
     """
     counts = [Counter(word for text in texts for word in _keywords(text)) for texts in (base, tuned)]

@@ -1,7 +1,7 @@
-"""How far tuning rotated what feed-forward layers know, against what random rotations would show.
+"""Measures how far tuning rotated the concepts of feed-forward layers, and compares it with random rotations.
 
-"Tuning rotates the knowledge", says the paper of the descriptions of concepts. Here the rotation is measured; the
-unit is the layer, as concepts of one layer are not independent.
+The paper concludes from descriptions of concepts that tuning rotates the knowledge. Here the rotation itself is
+measured. The unit is the layer, because concepts of one layer are not independent.
 """
 
 from __future__ import annotations
@@ -27,29 +27,32 @@ _LEVELS = {"low": 2.5, "high": 97.5}
 def rotation_tables(
     base: ModelConcepts, tuned: ModelConcepts, rotations: Mapping[int, Rotation], null: RotationNull
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """How far each concept and each layer turned, beside what random subspaces show. Angles are in degrees.
+    """Build the tables of the rotation of each concept and each layer, with the values of random subspaces.
 
     Args:
-        base: concepts of the base.
-        tuned: those of the tuned model.
-        rotations: layer -> their comparison.
-        null: random subspaces of the same size.
+        base: Concepts of the base model.
+        tuned: Concepts of the tuned model.
+        rotations: Comparison of base and tuned concepts, by layer.
+        null: Random subspaces of the same size.
 
     Returns:
-        ``rotation``, one row per base concept: ``layer, component, matched, cosine, entered, left, n_entered,
-        n_left``; of the layer, not of the concept, its principal angles in rising order ``angle, null_angle_low,
-        null_angle_high``; and ``null_cosine_low, null_cosine_high`` of single matched concepts (2.5 and 97.5 %).
+        Two tables; all angles are in degrees.
 
-        ``rotation_layers``, one row per layer: ``layer, components, width, equal`` (number by number),
-        ``mean_cosine, mean_angle, overlap, mean_left`` (words that left a concept), and for the means of cosine,
-        angle and overlap ``null_..._low``, ``..._mean`` and ``..._high``.
+        ``rotation``, one row per base concept: ``layer, component, matched, cosine, entered, left, n_entered,
+        n_left``; ``angle, null_angle_low, null_angle_high``, which belong to the layer and not to the concept: the
+        layer's principal angles in rising order; and ``null_cosine_low, null_cosine_high`` of single matched
+        concepts (2.5 and 97.5 %).
+
+        ``rotation_layers``, one row per layer: ``layer, components, width``; ``equal``, whether all components are
+        exactly equal; ``mean_cosine, mean_angle, overlap, mean_left`` (words that left a concept); and for the
+        means of cosine, angle and overlap ``null_..._low``, ``..._mean`` and ``..._high``.
     """
     angles, chance = np.degrees(null.angles), null_means(null)
     low, high = np.percentile(angles, [2.5, 97.5], axis=0)
     cosine_low, cosine_high = np.percentile(null.cosine, [2.5, 97.5]).tolist()
     concepts, layers = [], []
     for layer, turned in rotations.items():
-        cosine = turned.cosine.astype(float).clip(max=1.0)  # unit vectors in float32 are so up to rounding
+        cosine = turned.cosine.astype(float).clip(max=1.0)  # rounding in float32 can give cosines above 1
         before, after = base.layers[layer].words, tuned.layers[layer].words[turned.match]
         left = [[base.words[i] for i in words[gone]] for words, gone in zip(before, turned.left, strict=True)]
         entered = [[tuned.words[i] for i in words[new]] for words, new in zip(after, turned.entered, strict=True)]
@@ -73,7 +76,11 @@ def rotation_tables(
 
 
 def null_means(null: RotationNull) -> dict[str, Float[np.ndarray, " draws"]]:
-    """[draws] means over a layer under random rotation: matched ``cosine``, ``angle`` in degrees, ``overlap``."""
+    """Return [draws] the means over a layer for random subspaces.
+
+    Returns:
+        ``cosine`` of matched concepts, ``angle`` in degrees, and ``overlap``.
+    """
     return {
         "cosine": null.cosine.mean(axis=1),
         "angle": np.degrees(null.angles).mean(axis=1),
@@ -87,21 +94,24 @@ def _band(values: Float[np.ndarray, " draws"]) -> list[tuple[str, float]]:
 
 
 def rotation_findings(layers: pd.DataFrame, depth: int, null: RotationNull, seed: int = 0) -> list[Finding]:
-    """Are tuned concepts still those of the base, in all layers and in each quarter of the depth?
+    """Test whether tuned concepts are nearer to the base concepts than random ones, in all layers and by quarter.
 
-    A Monte Carlo test with the layer as unit: the mean matched cosine of the layers against means of equally many
-    random rotations. The quarters are corrected for being several.
+    A Monte Carlo test with the layer as unit compares the mean matched cosine of the layers with the means of
+    equally many random rotations. The p-values of the quarters of the depth are corrected by Holm's method.
 
     Args:
-        layers: ``rotation_layers`` of :func:`rotation_tables`.
-        depth: number of layers of the model.
-        null: random subspaces of the same size.
-        seed: of the resampling.
+        layers: Table ``rotation_layers`` of :func:`rotation_tables`.
+        depth: Number of layers of the model.
+        null: Random subspaces of the same size.
+        seed: Random seed for the resampling.
+
+    Returns:
+        Finding of all layers, then one of each quarter of the depth.
     """
     chance = null_means(null)
-    found = {}
-    for name, part in depth_parts(layers["layer"].tolist(), depth).items():
-        rows = layers[part]
+    by_part = {}
+    for name, in_part in depth_parts(layers["layer"].tolist(), depth).items():
+        rows = layers[in_part]
         cosine = rows["mean_cosine"].to_numpy(float)
         drawn = np.random.default_rng(seed).choice(chance["cosine"], (RESAMPLES, len(rows))).mean(axis=1)
         note = (
@@ -109,7 +119,7 @@ def rotation_findings(layers: pd.DataFrame, depth: int, null: RotationNull, seed
             f"{chance['angle'].mean():.1f}; {rows['mean_left'].mean():.1f} words left a concept on average"
         )
         turned = not rows["equal"].all()
-        found[name] = _finding(
+        by_part[name] = _finding(
             name,
             n=len(rows),
             groups={"pair": group(cosine), "random rotation": group(chance["cosine"])},
@@ -119,11 +129,14 @@ def rotation_findings(layers: pd.DataFrame, depth: int, null: RotationNull, seed
             note=note if turned else "",
             why_not="" if turned else "base and tuned have the same concepts, nothing turned",
         )
-    return [found.pop("all"), *holm(list(found.values()), "quarters of the depth")]
+    return [by_part.pop("all"), *holm(list(by_part.values()), "quarters of the depth")]
 
 
 def not_comparable(why_not: str) -> Finding:
-    """The finding where base and tuned have no concepts to compare.
+    """Return the finding for models whose concepts cannot be compared.
+
+    Args:
+        why_not: Reason why the concepts cannot be compared.
 
     Example:
         >>> not_comparable("base has 2 layers, tuned 3").why_not

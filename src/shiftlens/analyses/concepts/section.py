@@ -1,4 +1,4 @@
-"""Section of the concepts of feed-forward layers: the concepts, their rotation, and their descriptions."""
+"""Builds the section of the concepts of feed-forward layers: concepts, rotation, and descriptions."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from shiftlens.weights import compare_concepts, random_rotation
 from shiftlens.weights.by_layer import ModelConcepts
 
 DRAWS = 100
-"""Random rotations."""
+"""Number of random rotations."""
 KEYWORDS = 10
-"""Keywords listed that rose, and that fell."""
+"""Number of keywords listed that rose, and that fell."""
 _HERE = Path(__file__).parent
 _DIMENSIONS = ["role", "layer", "component", "ratio", "cumulative"]
 
@@ -38,14 +38,14 @@ def concepts_section(
     seed: int = 0,
     why_not: str = "",
 ) -> Section:
-    """Tables, tests and figures of the concepts of a pair of models.
+    """Compare the concepts of two models, and return tables, tests and figures as a section.
 
     Args:
-        models: Role -> its concepts, over the same words.
-        described: Role -> annotations of the same layers and concepts.
-        shown: Words of each concept that the tables have.
+        models: Concepts of the model of each role, over the same words.
+        described: Annotations of the same layers and concepts, by role.
+        shown: Number of words of each concept in the tables.
         seed: Random seed for the bootstrap intervals and random rotations.
-        why_not: Why descriptions are not complete, and so not to be compared; ``""`` if they are.
+        why_not: Reason why the descriptions are incomplete and cannot be compared; ``""`` if they are complete.
 
     Returns:
         Findings ``concepts/rotation/all`` and ``.../1`` to ``4`` by quarter of the depth, and those of
@@ -56,7 +56,7 @@ def concepts_section(
         - ``rotation`` and ``rotation_layers``, see :func:`rotation_tables`;
         - ``annotation_shares``, ``interpretability`` and ``concept_keywords``: the tables of ``concept_evidence``.
 
-        Models that differ in layers or width have the first two alone, and one finding that says why.
+        Models that differ in layers or width have only the first two tables, and one finding with the reason.
     """
     concepts = concepts_table(models, described, shown)
     tables = {"concepts": concepts, "explained_variance": concepts[_DIMENSIONS]}
@@ -78,7 +78,7 @@ def concepts_section(
     if why_not:
         unanswered = replace(concept_evidence([], [], []).findings[0], why_not=why_not)
         return assemble(findings | {INTERPRETABLE: [unanswered]}, tables)
-    # By depth: a layer that was not looked at has no concepts, so that quarters are those of the model.
+    # All layers of the model, with no concepts for layers that were not analyzed: so quarters are the model's.
     notes = [[described[role].get(layer, ()) for layer in range(base.depth)] for role in ROLES]
     none = np.zeros(0, np.int64)
     matches = [rotations[layer].match if layer in rotations else none for layer in range(base.depth)]
@@ -94,10 +94,10 @@ def concepts_section(
 
 
 def assemble(findings: Mapping[str, list[Finding]], tables: Mapping[str, pd.DataFrame]) -> Section:
-    """The section from its findings and tables; what has no data has no place on the page.
+    """Build the section from its findings and tables, and leave out the figures that have no data.
 
     Args:
-        findings: ``rotation``, ``interpretable``, ``level`` and ``task`` -> findings, as far as there are any.
+        findings: Findings by kind: ``rotation``, ``interpretable``, ``level`` and ``task``; kinds may be missing.
         tables: Tables of :func:`concepts_section`.
     """
     known = {name: table for name, table in tables.items() if len(table)}
@@ -110,7 +110,7 @@ def assemble(findings: Mapping[str, list[Finding]], tables: Mapping[str, pd.Data
         figures["linguistic_levels"] = levels(known["annotation_shares"])
         figures["tasks"] = tasks(known["annotation_shares"])
     judged = {kind: Section(some).findings for kind, some in findings.items()}
-    told = {
+    findings_by_figure = {
         "rotation": judged.get("rotation", ()),
         "levels": [*judged.get(INTERPRETABLE, ()), *judged.get("level", ())],
         "tasks": judged.get("task", ()),
@@ -121,7 +121,7 @@ def assemble(findings: Mapping[str, list[Finding]], tables: Mapping[str, pd.Data
         turned=_turned(known.get("rotation_layers")),
         keywords=_keywords(known.get("concept_keywords")),
         figures=figures,
-        findings=told,
+        findings=findings_by_figure,
     )
     return Section(
         findings=[finding for some in judged.values() for finding in some],
@@ -135,14 +135,14 @@ def assemble(findings: Mapping[str, list[Finding]], tables: Mapping[str, pd.Data
 
 
 def _turned(table: pd.DataFrame | None) -> dict[str, Any] | None:
-    """The rotation in numbers: over all layers, and the layers that turned most and least."""
+    """Return the rotation in numbers: means over all layers, and the layers that rotated most and least."""
     if table is None:
         return None
     ordered = table.sort_values(["mean_cosine", "layer"])
     means = table[["mean_cosine", "null_cosine_mean", "mean_angle", "null_angle_mean", "mean_left"]].mean()
     numbers = {str(name): float(value) for name, value in means.items()}
-    for name, place in (("most", 0), ("least", -1)):
-        row = ordered.iloc[place]
+    for name, index in (("most", 0), ("least", -1)):
+        row = ordered.iloc[index]
         numbers |= {f"{name}_layer": int(row["layer"]), f"{name}_cosine": float(row["mean_cosine"])}
     return {**numbers, "layers": len(table), "equal": int(table["equal"].sum())}
 
@@ -152,5 +152,5 @@ def _keywords(table: pd.DataFrame | None) -> dict[str, list[dict[str, Any]]] | N
         return None
     rose = table[table["rise"] > 0].sort_values("rise", ascending=False, kind="stable")
     fell = table[table["rise"] < 0].sort_values("rise", kind="stable")
-    parts = {"rose": rose, "fell": fell}
-    return {name: part.head(KEYWORDS).to_dict("records") for name, part in parts.items()}  # type: ignore[misc]
+    changed = {"rose": rose, "fell": fell}
+    return {name: rows.head(KEYWORDS).to_dict("records") for name, rows in changed.items()}  # type: ignore[misc]

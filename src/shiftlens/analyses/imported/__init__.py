@@ -1,4 +1,4 @@
-"""Scores that were computed elsewhere: read, checked and matched, with no model."""
+"""Reads, checks and matches scores that were computed elsewhere; loads no model."""
 
 from shiftlens.analyses.imported.imported_sample import Sample, Source
 from shiftlens.analyses.imported.match import match

@@ -1,4 +1,4 @@
-"""One imported response with its scores, and all of a file."""
+"""Defines an imported response with its scores, and the source with all responses of one model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Sample:
     """One response of one model with its scores.
 
     Args:
-        row: its place in the file, from 1.
-        scored: what the tests are computed from.
-        prompt: the prompt as text; spelled from its tokens where the file does not tell it.
-        told: whether the file tells the prompt's text.
+        row: Number of the row in the file, from 1.
+        scored: Record from which the tests are computed.
+        prompt: The prompt as text; joined from its tokens if the file does not contain the text.
+        told: Whether the file contains the prompt's text.
         prompt_pieces: [prompt] tokens, SentencePiece pieces or plain text.
-        response_pieces: [response] tokens.
-        rating: a human rating of this response, ``None`` if not known.
+        response_pieces: [response] tokens, SentencePiece pieces or plain text.
+        rating: Human rating of this response; ``None`` if not known.
     """
 
     row: int
@@ -41,7 +41,7 @@ class Sample:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Data set and id."""
+        """Data set and id, which identify the prompt."""
         return self.scored.dataset, self.scored.id
 
 
@@ -50,11 +50,11 @@ class Source:
     """All responses of one model.
 
     Args:
-        role: ``base`` or ``tuned``.
-        path: file or folder that they were read from.
-        fingerprint: SHA-256 of its content.
-        samples: the responses, in file order.
-        skipped: faults of those left out.
+        role: Role of the model, ``base`` or ``tuned``.
+        path: File or folder with the responses.
+        fingerprint: SHA-256 of the content of the file or folder.
+        samples: The responses, in the order of the file.
+        skipped: Faults of the responses that are left out.
     """
 
     role: str
@@ -65,7 +65,7 @@ class Source:
 
     @property
     def kinds(self) -> list[str]:
-        """What was given: ``importance``, or ``S with L = ...``.
+        """Kinds of scores in the source: ``importance``, or ``S with L = ...``.
 
         Example:
             >>> Source("base", Path("a.parquet"), "f00", (), ()).kinds
@@ -85,21 +85,21 @@ def make_sample(
     prompt: str | None = None,
     rating: int | None = None,
 ) -> Sample:
-    """A sample from parts that fit each other.
+    """Make a sample from tokens, masks and scores whose lengths agree, after checking their values.
 
     Args:
-        row: its place in the file, from 1.
-        role: ``base`` or ``tuned``.
-        key: data set and id.
+        row: Number of the row in the file, from 1.
+        role: Role of the model, ``base`` or ``tuned``.
+        key: Data set and id.
         pieces: [prompt] and [response] tokens.
-        masks: [prompt] instruction and context tokens.
+        masks: [prompt] instruction mask and context mask.
         matrix: [prompt, response] raw importance, or the sparse score S with b = 0.
-        L: levels of S; ``None`` for raw importance.
-        prompt: the prompt as text, if known.
-        rating: a human rating, if known.
+        L: Number of levels of S; ``None`` for raw importance.
+        prompt: The prompt as text, if known.
+        rating: Human rating, if known.
 
     Raises:
-        ValueError: names every fault of the values.
+        ValueError: The values have faults; the message names every one.
 
     Example:
         >>> both = np.array([True, False])
@@ -138,18 +138,18 @@ def _followed(rating: int | None) -> bool | None:
 def gathered(
     role: str, path: Path, fingerprint: str, samples: Sequence[Sample], problems: Sequence[Problem], skip: bool
 ) -> Source:
-    """The samples of a source, if its faults may be left out.
+    """Gather the samples of one model into a source, or raise an error for their faults.
 
     Args:
-        role: ``base`` or ``tuned``.
-        path: where they were read from.
-        fingerprint: SHA-256 of it.
-        samples: those without a fault.
-        problems: all faults.
-        skip: leave out what has faults instead of raising.
+        role: Role of the model, ``base`` or ``tuned``.
+        path: File or folder with the responses.
+        fingerprint: SHA-256 of the content of the file or folder.
+        samples: Samples without a fault.
+        problems: All faults.
+        skip: Whether responses with faults are left out instead of raising an error.
 
     Raises:
-        PromptError: there are faults and ``skip`` is false, or nothing is left.
+        PromptError: There are faults and ``skip`` is false, or no sample is left.
     """
     if problems and not (skip and samples):
         raise PromptError(str(path), problems)

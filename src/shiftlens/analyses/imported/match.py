@@ -1,4 +1,4 @@
-"""The prompts that two sources share."""
+"""Matches the responses of two sources to the same prompts."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from shiftlens.errors import Problem, PromptError
 
 
 def match(base: Source, tuned: Source, skip: bool = False) -> tuple[list[tuple[Sample, Sample]], list[Problem]]:
-    """Base and tuned responses to the same prompts, by data set and id.
+    """Pair the base and tuned responses to the same prompts, by data set and id.
 
     Args:
-        base: the base model's.
-        tuned: the tuned model's.
-        skip: leave out prompts that have no match instead of raising.
+        base: Responses of the base model.
+        tuned: Responses of the tuned model.
+        skip: Whether prompts without a match are left out instead of raising an error.
 
     Returns:
-        Pairs in the order of ``base``, and what was left out. If an id occurs in several data sets, all ids are
-        prefixed with theirs, so that each names one prompt.
+        Pairs in the order of ``base``, and the problems of the prompts that are left out. If an id occurs in
+        several data sets, every id gets its data set as a prefix, so that each id names one prompt.
 
     Raises:
-        PromptError: lists every prompt without a match, or with another text in the other source.
+        PromptError: Prompts have no match, or another text in the other source; the message lists all of them.
     """
     known = [{sample.key: sample for sample in source.samples} for source in (base, tuned)]
     problems = [

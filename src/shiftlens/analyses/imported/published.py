@@ -1,4 +1,4 @@
-"""The paper's published scores of LLaMA-7B and Vicuna-7B: read, and set in a table as the README shows it."""
+"""Reads the paper's published scores of LLaMA-7B and Vicuna-7B, and writes the table of tests in the README."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ _LEGEND = (
 
 
 def read_published(folder: Path | str) -> list[Scored]:
-    """Records of both models.
+    """Read the published records of both models.
 
     Args:
-        folder: with ``llama_7b.parquet`` and ``vicuna_7b.parquet``: one row per prompt with ``id, dataset, rating,
-            prompt_tokens, response_tokens, instruction_mask, context_mask`` and ``score``, the sparse score S
-            (L = 10, b = 0) flattened row by row.
+        folder: Folder with ``llama_7b.parquet`` and ``vicuna_7b.parquet``. Each has one row per prompt with ``id,
+            dataset, rating, prompt_tokens, response_tokens, instruction_mask, context_mask`` and ``score``, the
+            sparse score S (L = 10, b = 0) flattened row by row.
 
     Raises:
-        SourceError: a file is missing.
+        SourceError: A file is missing.
     """
     missing = [name for name in FILES.values() if not (Path(folder) / name).is_file()]
     if missing:
@@ -65,10 +65,11 @@ def _records(rows: pd.DataFrame, role: str) -> list[Scored]:
 
 
 def published_table(findings: Sequence[Finding]) -> str:
-    """Two Markdown tables: the tests as published and corrected, and the controls.
+    """Write two Markdown tables: the tests as published and corrected, and the controls.
 
     Args:
-        findings: of :func:`shiftlens.analyses.density.compute.examine`; those that are not testable are left out.
+        findings: Findings of :func:`shiftlens.analyses.density.compute.examine`; those that are not testable are
+            left out.
 
     Example:
         >>> print(published_table([]))

@@ -1,4 +1,4 @@
-"""Scores as a Parquet table, one row per response."""
+"""Reads scores from a Parquet table with one row per response."""
 
 from __future__ import annotations
 
@@ -30,18 +30,19 @@ SCORES = {"score": "a list of whole numbers", "importance": "a list of numbers"}
 
 
 def read_table(path: Path, role: str, levels: int, skip: bool = False) -> Source:
-    """Responses of one model.
+    """Read the responses of one model with their scores.
 
     Args:
         path: Parquet file with the columns of :data:`REQUIRED`, one of :data:`SCORES` flattened row by row (a row
-            is a prompt token), and if known :data:`OPTIONAL`; others are ignored.
-        role: ``base`` or ``tuned``.
-        levels: L of ``score``.
-        skip: leave out rows with faults instead of raising.
+            is a prompt token), and if known :data:`OPTIONAL`; other columns are ignored.
+        role: Role of the model, ``base`` or ``tuned``.
+        levels: Value of L with which the column ``score`` was computed.
+        skip: Whether rows with faults are left out instead of raising an error.
 
     Raises:
-        SourceError: it is no Parquet file, or lists every column that is missing or of another type.
-        PromptError: lists every row with a fault.
+        SourceError: The file is no Parquet file, or columns are missing or of another type; the message lists all
+            of them.
+        PromptError: Some rows have faults; the message lists all of them.
     """
     try:
         schema = pq.read_schema(path)
@@ -56,18 +57,18 @@ def read_table(path: Path, role: str, levels: int, skip: bool = False) -> Source
     faults: list[Problem] = []
     seen: dict[tuple[str, str], int] = {}
     for number, row in enumerate(rows, start=1):
-        found = _faults(row)
-        if not found:
+        row_faults = _faults(row)
+        if not row_faults:
             key = (row["dataset"], row["id"])
             first = seen.setdefault(key, number)
             if first != number:
-                found = [("id", f"{row['id']!r} of {row['dataset']} is already in row {first}")]
-        if not found:
+                row_faults = [("id", f"{row['id']!r} of {row['dataset']} is already in row {first}")]
+        if not row_faults:
             try:
                 samples.append(_sample(number, row, role, levels))
             except ValueError as error:
-                found = [("", str(error))]
-        faults += [Problem(number, field, message) for field, message in found]
+                row_faults = [("", str(error))]
+        faults += [Problem(number, field, message) for field, message in row_faults]
     return gathered(role, path, file_sha256(path), samples, faults, skip)
 
 
@@ -109,7 +110,7 @@ _IS = {
 
 
 def _faults(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """Field and message of everything that is missing in a row or does not fit."""
+    """Return field and message of every fault of a row: missing values, and lengths that do not agree."""
     faults = [
         (name, "is missing or empty")
         for name in ("id", "dataset")

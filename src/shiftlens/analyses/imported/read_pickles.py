@@ -1,4 +1,4 @@
-"""The published scores as a folder of pickles, one ``ID.pkl`` per prompt (arXiv 2310.00492)."""
+"""Reads published scores from a folder of pickles, one ``ID.pkl`` per prompt (arXiv 2310.00492)."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ Matrix = Shaped[np.ndarray, "prompt response"]
 
 
 def read_pickles(folder: Path, role: str, prompts: Sequence[Prompt], levels: int, skip: bool = False) -> Source:
-    """Responses of one model.
+    """Read the responses of one model with their scores.
 
     Args:
-        folder: of ``ID.pkl`` files.
-        role: ``base`` or ``tuned``; a prompt's rating is of the tuned model's response.
-        prompts: the prompts, for texts and spans.
-        levels: L of sparse scores.
-        skip: leave out files with faults instead of raising.
+        folder: Folder with the ``ID.pkl`` files.
+        role: Role of the model, ``base`` or ``tuned``; a prompt's rating belongs to the tuned model's response.
+        prompts: Prompts with the texts and spans.
+        levels: Value of L with which sparse scores were computed.
+        skip: Whether files with faults are left out instead of raising an error.
 
     Returns:
         The responses, in the order of ``prompts``.
 
     Raises:
-        SourceError: the folder has no pickle.
-        PromptError: lists every file with a fault.
+        SourceError: The folder has no pickle.
+        PromptError: Some files have faults; the message lists all of them.
     """
-    place = {prompt.id: i for i, prompt in enumerate(prompts)}
-    paths = sorted(folder.glob("*.pkl"), key=lambda path: (place.get(path.stem, len(place)), path.stem))
+    order = {prompt.id: i for i, prompt in enumerate(prompts)}
+    paths = sorted(folder.glob("*.pkl"), key=lambda path: (order.get(path.stem, len(order)), path.stem))
     if not paths:
         raise SourceError(f"{folder} has no ID.pkl file. Give a folder of published scores, or a Parquet file.")
     samples, problems, hashes = [], [], {}
     for number, path in enumerate(paths, start=1):
         try:
-            prompt = prompts[place[path.stem]] if path.stem in place else None
+            prompt = prompts[order[path.stem]] if path.stem in order else None
             if prompt is None:
                 raise ValueError(f"its id {path.stem!r} is not among the prompts (data.prompts)")
-            # Not read at all where the size alone tells.
+            # Check the size first, so that a file that is too large is not read at all.
             if path.stat().st_size > MAX_BYTES:
                 raise ValueError(f"is {path.stat().st_size:,} bytes large; at most {MAX_BYTES:,} are read")
             data = path.read_bytes()
@@ -67,17 +67,17 @@ def read_pickles(folder: Path, role: str, prompts: Sequence[Prompt], levels: int
 
 
 def find_parts(content: Any) -> tuple[Matrix, list[str], list[str]]:
-    """The matrix of a pickle and the tokens of its two sides, however they are nested.
+    """Find the matrix of a pickle and the tokens of its two sides, however they are nested.
 
     Args:
-        content: dicts, lists and tuples that hold one matrix [N, M] of numbers and lists of N and of M strings.
-            For N = M the prompt's come first. Of an empty response, any empty array stands for the matrix.
+        content: Dicts, lists and tuples that hold one matrix [N, M] of numbers and lists of N and of M strings.
+            For N = M, the prompt's tokens come first. For an empty response, any empty array counts as the matrix.
 
     Returns:
         [prompt, response] matrix, [prompt] and [response] tokens.
 
     Raises:
-        ValueError: says what was found instead.
+        ValueError: The content is of another form; the message describes it.
 
     Example:
         >>> array = Array()
@@ -90,20 +90,20 @@ def find_parts(content: Any) -> tuple[Matrix, list[str], list[str]]:
     lists = [list(leaf) for leaf in leaves if not isinstance(leaf, Array)]
     full = [array for array in arrays if array.ndim == 2 and array.size]
     empty = [array for array in arrays if not array.size]
-    rows = [part for part in lists if part]
+    filled = [tokens for tokens in lists if tokens]
     if len(full) == 1:
         (matrix,) = full
         n, m = matrix.shape
         if n == m:
-            sides = [part for part in lists if len(part) == n]
+            sides = [tokens for tokens in lists if len(tokens) == n]
         else:
-            sides = [part for size in (n, m) for part in lists if len(part) == size]
+            sides = [tokens for size in (n, m) for tokens in lists if len(tokens) == size]
         if len(sides) == 2 and [len(side) for side in sides] == [n, m]:
             return matrix, sides[0], sides[1]
-    elif not full and len(empty) == 1 and len(rows) == 1 and len(lists) == 2:
-        return np.zeros((len(rows[0]), 0)), rows[0], []
+    elif not full and len(empty) == 1 and len(filled) == 1 and len(lists) == 2:
+        return np.zeros((len(filled[0]), 0)), filled[0], []
     shapes = ", ".join(str(array.shape) for array in arrays) or "none"
-    sizes = ", ".join(str(len(part)) for part in lists) or "none"
+    sizes = ", ".join(str(len(tokens)) for tokens in lists) or "none"
     raise ValueError(
         "expected one matrix [N, M] of numbers and lists of N and of M strings; "
         f"found arrays of shape: {shapes}; lists of strings of length: {sizes}"
@@ -111,9 +111,13 @@ def find_parts(content: Any) -> tuple[Matrix, list[str], list[str]]:
 
 
 def is_kept(matrix: Matrix, levels: int) -> bool:
-    """Whether a matrix is a sparse score S with so many levels, and not raw importance.
+    """Return whether a matrix is a sparse score S with the given number of levels, and not raw importance.
 
-    A pickle does not say which: whole numbers are levels, all others importance.
+    A pickle does not say which of the two it contains: whole numbers count as levels, other numbers as importance.
+
+    Args:
+        matrix: [prompt, response] scores.
+        levels: Value of L with which a sparse score was computed.
 
     Example:
         >>> is_kept(np.array([[0.0, 10.0]]), 10), is_kept(np.array([[0.2, 10.0]]), 10)
@@ -126,7 +130,7 @@ def is_kept(matrix: Matrix, levels: int) -> bool:
 
 
 def _leaves(content: Any) -> Iterator[Any]:
-    """Arrays and lists of strings, in order; every container once, so that no reference can loop or multiply."""
+    """Yield arrays and lists of strings, in order; visits every container once, whatever references it has."""
     waiting, seen = [content], set()
     while waiting:
         node = waiting.pop()

@@ -1,4 +1,4 @@
-"""SentencePiece pieces as text: ``▁`` is a space, ``<0x0A>`` a byte."""
+"""Converts SentencePiece pieces to text: ``▁`` is a space, ``<0x0A>`` a byte."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def piece_bytes(piece: str) -> bytes:
-    r"""The bytes that a piece stands for.
+    r"""Return the bytes that a piece stands for.
 
     Example:
         >>> piece_bytes("▁a"), piece_bytes("<0x0A>")
@@ -25,7 +25,7 @@ def piece_bytes(piece: str) -> bytes:
 
 
 def shown(pieces: Sequence[str]) -> list[str]:
-    r"""Each piece as a person reads it; a byte that is part of a character shows the replacement character.
+    r"""Return each piece as readable text; a byte that is part of a character becomes the replacement character.
 
     Example:
         >>> shown(["▁a", "<0x0A>", "<0xE2>"])
@@ -35,7 +35,7 @@ def shown(pieces: Sequence[str]) -> list[str]:
 
 
 def pieces_text(pieces: Sequence[str]) -> str:
-    """Pieces as one text, without the space that SentencePiece puts in front of a text.
+    """Join pieces to one text, without the space that SentencePiece adds at the beginning of a text.
 
     Example:
         >>> pieces_text(["▁a", "▁caf", "<0xC3>", "<0xA9>"])
@@ -46,17 +46,17 @@ def pieces_text(pieces: Sequence[str]) -> str:
 
 
 def span_masks(prompt: Prompt, pieces: Sequence[str]) -> tuple[Bool[np.ndarray, " _"], Bool[np.ndarray, " _"]]:
-    """Which pieces touch the instruction and the context of a prompt.
+    """Compute masks of the pieces that overlap the instruction and the context of a prompt.
 
     Args:
-        prompt: the prompt.
-        pieces: [prompt] pieces that spell its text; white space at its ends may be missing.
+        prompt: Prompt with its text and spans.
+        pieces: [prompt] pieces that spell the prompt's text; white space at both ends may be missing.
 
     Returns:
         [prompt] instruction mask and context mask.
 
     Raises:
-        ValueError: the pieces do not spell the text.
+        ValueError: The pieces do not spell the text.
 
     Example:
         >>> prompt = Prompt("a", "Shout: hé", ((0, 5),), ((7, 9),))
@@ -66,18 +66,18 @@ def span_masks(prompt: Prompt, pieces: Sequence[str]) -> tuple[Bool[np.ndarray, 
     raw = [piece_bytes(piece) for piece in pieces]
     text = b"".join(raw).decode(errors="replace")
     trimmed = len(prompt.text) - len(prompt.text.lstrip())
-    places = {
+    offsets = {
         before + kept: len(before) - cut
         for kept, cut in ((prompt.text, 0), (prompt.text.strip(), trimmed))
         for before in ("", " ")
     }
-    if text not in places:
+    if text not in offsets:
         at = next(
             (i for i, (a, b) in enumerate(zip(text.lstrip(), prompt.text.lstrip(), strict=False)) if a != b), None
         )
         where = "one is longer" if at is None else f"from character {at}: {text.lstrip()[at : at + 20]!r}"
         raise ValueError(f"its tokens do not spell the text of prompt {prompt.id!r} ({where})")
-    # A piece may be one byte of a character: it covers the whole character.
+    # A piece that is one byte of a character counts as the whole character.
     of_byte = np.repeat(np.arange(len(text)), [len(letter.encode()) for letter in text])
     ends = np.cumsum([len(piece) for piece in raw])
     first = of_byte[ends - [len(piece) for piece in raw]]
@@ -86,7 +86,7 @@ def span_masks(prompt: Prompt, pieces: Sequence[str]) -> tuple[Bool[np.ndarray, 
     def mask(spans: Sequence[Span]) -> Bool[np.ndarray, " _"]:
         touched = np.zeros(len(pieces), bool)
         for start, end in spans:
-            touched |= (first < end + places[text]) & (last >= start + places[text])
+            touched |= (first < end + offsets[text]) & (last >= start + offsets[text])
         return touched
 
     return mask(prompt.instruction), mask(prompt.context)

@@ -1,4 +1,4 @@
-"""Imported responses in the shape that tables and maps are made of."""
+"""Converts imported responses to the records that tables and maps are made from."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from shiftlens.scores.settings import Settings
 
 
 def measure_imported(sample: Sample, settings: Settings) -> Measured:
-    """One sample with its scores at one setting.
+    """Compute the scores of one imported sample at one setting.
 
-    What a run knows of its model and an import does not (token ids, probabilities) is filled with zeros and NaN;
-    no table has it.
+    Token ids and probabilities, which imported scores do not have, are filled with zeros and NaN; no table
+    contains them.
 
     Args:
-        sample: the sample.
-        settings: L, b and p.
+        sample: Imported sample.
+        settings: Values of L, b and p.
 
     Raises:
-        ConfigError: an L that the kept scores cannot give.
+        ConfigError: The imported scores cannot be converted to L.
     """
     scored = sample.scored
     n, m = len(scored.instruction), scored.n_response
@@ -61,11 +61,11 @@ def measure_imported(sample: Sample, settings: Settings) -> Measured:
 
 
 def imported_table(measured: Sequence[Measured], samples: Sequence[Sample]) -> pd.DataFrame:
-    """The samples table; what an import does not know is missing, not zero.
+    """Build the samples table, with missing values in the columns that imported scores do not have.
 
     Args:
-        measured: of :func:`measure_imported`.
-        samples: the same samples, in the same order.
+        measured: Scores of the samples, from :func:`measure_imported`.
+        samples: The same samples, in the same order.
     """
     table = samples_table(measured)
     unknown = {
@@ -78,14 +78,14 @@ def imported_table(measured: Sequence[Measured], samples: Sequence[Sample]) -> p
 def imported_maps(
     chosen: Sequence[str], measured: Sequence[Measured], samples: Sequence[Sample], L: int, b: int
 ) -> list[SaliencyMap]:
-    """Base and tuned maps of the chosen prompts, side by side.
+    """Make the base and tuned maps of the chosen prompts, next to each other.
 
     Args:
-        chosen: prompt ids.
-        measured: base and tuned responses, of :func:`measure_imported`.
-        samples: the same, in the same order.
-        L: levels of the pictures.
-        b: largest level left out of the pictures; densities keep that of the tests.
+        chosen: Ids of the prompts.
+        measured: Scores of the base and tuned responses, from :func:`measure_imported`.
+        samples: The same samples, in the same order.
+        L: Number of levels in the maps.
+        b: Largest level left out of the maps; the densities use the b of the tests.
     """
     by_id: Mapping[str, list[SaliencyMap]] = {name: [] for name in chosen}
     for m, sample in zip(measured, samples, strict=True):

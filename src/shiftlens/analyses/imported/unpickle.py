@@ -1,8 +1,8 @@
-"""Pickles of plain containers and numeric arrays, read without running anything of theirs.
+"""Reads pickles of plain containers and numeric arrays without running code that they name.
 
-A pickle is a program: what it names, it calls. Here it may name numpy's array, dtype and scalar only, and each
-of these names stands for a small reader below that checks what it is given. Nothing of numpy's own
-unpickling runs, and any other name ends the reading.
+A pickle is a program that can call any function it names. Here only the names of numpy's array, dtype and scalar
+are allowed, and each of them calls a small reader below that checks its arguments. None of numpy's own unpickling
+code runs, and any other name raises an error.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _NUMBERS = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248])")
 
 
 def unpickle(data: bytes) -> Any:
-    """What a pickle holds.
+    """Return the content of a pickle.
 
     Args:
-        data: the pickle.
+        data: Bytes of the pickle.
 
     Returns:
-        Containers, strings and numbers as they are; in place of an array, an :class:`Array`.
+        Containers, strings and numbers unchanged; each array as an :class:`Array`.
 
     Raises:
-        ValueError: it names something else, is larger than can be right, or is no pickle.
+        ValueError: The pickle names anything else, is too large, or is no pickle.
 
     Example:
         >>> unpickle(pickle.dumps({"a": ["b"], "c": np.ones((1, 2))}))["c"].value.tolist()
@@ -47,16 +47,16 @@ def unpickle(data: bytes) -> Any:
         _check_sizes(data)
         return _Reader(io.BytesIO(data)).load()
     except Exception as error:  # a broken pickle can raise anything, as the library's manual says
-        told = str(error) if isinstance(error, _RefusedError) else f"is not a pickle that can be read: {error}"
-        raise ValueError(told) from error
+        refused = isinstance(error, _RefusedError)
+        raise ValueError(str(error) if refused else f"is not a pickle that can be read: {error}") from error
 
 
 class _RefusedError(pickle.UnpicklingError):
-    """A pickle that asks for more than numbers."""
+    """A pickle contains something other than containers, strings and numbers, or is too large."""
 
 
 class Array:
-    """An array of a pickle; ``value`` is filled when its content comes."""
+    """An array of a pickle; ``value`` is set when the reader reaches the array's content."""
 
     def __init__(self) -> None:
         self.value: np.ndarray = np.zeros(0)
@@ -79,7 +79,7 @@ class _Dtype:
 
 
 class _Name:
-    """Stands for a name in a pickle. Not a class and not a function, so a pickle cannot change it."""
+    """Callable behind an allowed name of a pickle; neither class nor function, so that no pickle can change it."""
 
     __slots__ = ("_make",)
 
@@ -140,7 +140,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _check_sizes(data: bytes) -> None:
-    """A few bytes can ask the reader for gigabytes: every size must be in keeping with the file's."""
+    """Check that the pickle's sizes are plausible for the file's size; a few bytes can request gigabytes."""
     for step, (opcode, arg, _) in enumerate(pickletools.genops(data)):
         if step >= MAX_STEPS:
             raise _RefusedError(f"has more than {MAX_STEPS:,} steps, far more than a matrix and its tokens need")

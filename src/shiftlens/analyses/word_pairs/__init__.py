@@ -1,1 +1,1 @@
-"""Attention heads read as word pairs, base against tuned."""
+"""Compares the word pairs of attention heads between base and tuned."""

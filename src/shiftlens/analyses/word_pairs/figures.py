@@ -1,4 +1,4 @@
-"""Plotly figures of the word pairs of attention heads: which heads changed, and for which verbs."""
+"""Draws the figures of the word pairs of attention heads: which heads changed, and for which verbs."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def head_changes(head_pairs: pd.DataFrame, head_verbs: pd.DataFrame, kind: str) -> go.Figure:
-    """Word pairs that each head gained minus those that it lost, layer by head.
+    """Draw the number of word pairs that each head gained minus the number that it lost, layer by head.
 
     Args:
-        head_pairs: ``layer, head, gained, lost`` of all heads looked at, pairs of any words.
+        head_pairs: ``layer, head, gained, lost`` of all analyzed heads, pairs of any words.
         head_verbs: ``layer, head, verb, kind, gained, lost``; a pair counts for each of its verbs.
         kind: ``instruction`` or ``general`` for pairs with verbs of that kind, ``any`` for all pairs.
 
     Returns:
-        A heatmap, layers to the right; a head that was not looked at has no cell.
+        A heatmap with the layers to the right; a head that was not analyzed has no cell.
 
     Example:
         >>> heads = pd.DataFrame({"layer": [0, 0], "head": [0, 1], "gained": [5, 0], "lost": [1, 0]})
@@ -47,18 +47,20 @@ def head_changes(head_pairs: pd.DataFrame, head_verbs: pd.DataFrame, kind: str) 
     verbs = head_verbs[head_verbs["kind"] == kind]
     counted = head_pairs if kind == "any" else verbs
     sums = counted.groupby(["layer", "head"])[["gained", "lost"]].sum()
-    told = {} if kind == "any" else _verbs_by_head(verbs)
+    verb_lines = {} if kind == "any" else _verbs_by_head(verbs)
     layers, heads = sorted(head_pairs["layer"].unique()), sorted(head_pairs["head"].unique())
-    looked_at = set(zip(head_pairs["layer"], head_pairs["head"], strict=True))
+    analyzed = set(zip(head_pairs["layer"], head_pairs["head"], strict=True))
     changes = {key: (int(gained), int(lost)) for key, gained, lost in sums.itertuples()}
     z: list[list[int | None]] = []
     text: list[list[str]] = []
     for head in heads:
-        row = [changes.get((layer, head), (0, 0)) if (layer, head) in looked_at else None for layer in layers]
+        row = [changes.get((layer, head), (0, 0)) if (layer, head) in analyzed else None for layer in layers]
         z.append([None if change is None else change[0] - change[1] for change in row])
         text.append(
             [
-                "" if change is None else f"{change[0]} gained, {change[1]} lost{told.get((layer, head), '')}"
+                ""
+                if change is None
+                else f"{change[0]} gained, {change[1]} lost{verb_lines.get((layer, head), '')}"
                 for layer, change in zip(layers, row, strict=True)
             ]
         )
@@ -90,7 +92,7 @@ def head_changes(head_pairs: pd.DataFrame, head_verbs: pd.DataFrame, kind: str) 
 
 
 def verb_shares(table: pd.DataFrame) -> go.Figure:
-    """For each verb the share of changed heads that gained pairs with it, instruction beside general verbs.
+    """Draw, for each verb, the share of changed heads that gained pairs with it, by kind of verb.
 
     Each dot is a verb; bars are means over verbs +- 1.96 standard errors.
 
@@ -108,7 +110,7 @@ def verb_shares(table: pd.DataFrame) -> go.Figure:
     fig = go.Figure()
     for kind, side in (("instruction", -0.2), ("general", 0.2)):
         rows = known[known["kind"] == kind]
-        # A fixed spread in place of a random one: the same run draws the same picture.
+        # The horizontal spread is fixed and not random, so that the same run gives the same figure.
         spread = [_JITTER * (2 * (i * _GOLDEN % 1) - 1) for i in range(len(rows))]
         fig.add_scatter(
             x=[
@@ -122,7 +124,7 @@ def verb_shares(table: pd.DataFrame) -> go.Figure:
             ],
             hovertemplate="%{text}<extra></extra>",
             mode="markers",
-            # Shape repeats what colour says.
+            # Shape repeats the meaning of the colour.
             marker={
                 "color": KIND_COLORS[kind],
                 "size": 7,
@@ -132,11 +134,11 @@ def verb_shares(table: pd.DataFrame) -> go.Figure:
             name=f"{kind} verbs",
             legendgroup=kind,
         )
-        groups = [(place, rows.loc[rows["layers"] == layers, "share"]) for place, layers in enumerate(depth)]
-        groups = [(place, shares) for place, shares in groups if len(shares)]
+        groups = [(x, rows.loc[rows["layers"] == layers, "share"]) for x, layers in enumerate(depth)]
+        groups = [(x, shares) for x, shares in groups if len(shares)]
         halves = [Z95 * float(s.std(ddof=1)) / math.sqrt(len(s)) if len(s) > 1 else 0.0 for _, s in groups]
         fig.add_scatter(
-            x=[place + side for place, _ in groups],
+            x=[x + side for x, _ in groups],
             y=[round(100 * float(shares.mean()), 2) for _, shares in groups],
             error_y={
                 "type": "data",
@@ -170,7 +172,7 @@ def verb_shares(table: pd.DataFrame) -> go.Figure:
 
 
 def _verbs_by_head(verbs: pd.DataFrame) -> dict[tuple[int, int], str]:
-    """The verbs that changed most in each head, as a line of a hover label."""
+    """Return the verbs whose pairs changed most in each head, as a line of a hover label."""
     changed = verbs[(verbs["gained"] > 0) | (verbs["lost"] > 0)]
     changed = changed.assign(size=changed["gained"] + changed["lost"])
     lines: dict[tuple[int, int], str] = {}
@@ -192,6 +194,9 @@ def _signed(verb: str, gained: int, lost: int) -> str:
 
 
 def _limit(z: list[list[int | None]]) -> int:
-    """Where colours saturate: few heads hold most changes, and one of them would leave the others pale."""
+    """Return the value at which colours saturate.
+
+    A few heads have most of the changes; without saturation they would leave all other heads pale.
+    """
     sizes = [abs(value) for row in z for value in row if value]
     return max(math.ceil(np.percentile(sizes, 98)), 1) if sizes else 1

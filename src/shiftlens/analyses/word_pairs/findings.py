@@ -1,6 +1,7 @@
-"""Tests of what attention heads learned: pairs with instruction verbs rather than with verbs in general?
+"""Tests whether attention heads gained pairs with instruction verbs more often than pairs with general verbs.
 
-The paper's unit is the verb: of the heads whose number of pairs with the verb changed, the share where it rose.
+As in the paper, the unit is the verb; its value is the share of heads where tuning raised the number of pairs with
+the verb, of all heads where that number changed.
 """
 
 from __future__ import annotations
@@ -21,21 +22,24 @@ PERMUTATIONS = 9999
 
 
 def verb_findings(shares: pd.DataFrame, seed: int = 0) -> list[Finding]:
-    """Did tuning raise pairs with instruction verbs in more heads than pairs with general verbs?
+    """Test whether tuning raised pairs with instruction verbs in more heads than pairs with general verbs.
 
-    Welch's t-test over verbs, as in the paper, for all layers and for each quarter of the depth; beside it a
-    permutation test that assumes no distribution. The quarters are corrected for being several.
+    Runs Welch's t-test over verbs, as in the paper, and a permutation test that assumes no distribution, for all
+    layers and for each quarter of the depth. The p-values of the quarters are corrected by Holm's method.
 
     Args:
-        shares: table from :func:`verb_shares`.
-        seed: of the bootstrap and of permutations.
+        shares: Table from :func:`~shiftlens.analyses.word_pairs.compute.verb_shares`.
+        seed: Random seed for the bootstrap and the permutations.
+
+    Returns:
+        Finding of all layers, then one of each quarter of the depth; empty for an empty table.
     """
-    found = {}
+    by_part = {}
     for name, rows in shares.groupby("layers", sort=False):
         known = rows[rows["n"] > 0]
         instruction, general = (known.loc[known["kind"] == kind, "share"].to_numpy(float) for kind in KINDS)
-        found[str(name)] = pairs_finding(str(name), instruction, general, len(rows) - len(known), seed)
-    return [found.pop("all"), *holm(list(found.values()), "quarters of the depth")] if found else []
+        by_part[str(name)] = pairs_finding(str(name), instruction, general, len(rows) - len(known), seed)
+    return [by_part.pop("all"), *holm(list(by_part.values()), "quarters of the depth")] if by_part else []
 
 
 def pairs_finding(
@@ -46,15 +50,15 @@ def pairs_finding(
     seed: int,
     why_not: str = "",
 ) -> Finding:
-    """Test one part of the depth.
+    """Test one part of the depth, and return the finding.
 
     Args:
         part: ``all``, or the number of a quarter.
-        instruction: [verbs] Share of changed heads that gained, of each instruction verb.
-        general: [verbs] The same of general verbs.
+        instruction: [verbs] share of changed heads that gained pairs, for each instruction verb.
+        general: [verbs] share of changed heads that gained pairs, for each general verb.
         unchanged: Number of verbs whose pairs changed in no head.
-        seed: Random seed of bootstrap and permutations.
-        why_not: Why there is nothing to test, if that is known.
+        seed: Random seed for the bootstrap and the permutations.
+        why_not: Reason why there is nothing to test, if that is known.
     """
     result = independent(instruction, general, seed, unit="verbs whose pairs changed")
     others = dict(result.p_others)

@@ -1,4 +1,4 @@
-"""Section of the word pairs of attention heads: which heads changed, and for which verbs."""
+"""Builds the section of the word pairs of attention heads: which heads changed, and for which verbs."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ _HERE = Path(__file__).parent
 
 
 def pairs_section(models: Mapping[str, ModelPairs], verbs: Verbs, seed: int = 0) -> Section:
-    """Tables and tests of the word pairs of a pair of models.
+    """Compare the word pairs of two models, and return tables, tests and figures as a section.
 
     Args:
-        models: role -> its word pairs, over the same words.
-        verbs: ``instruction`` and ``general`` -> verb -> the lower-case words that stand for it.
-        seed: of the bootstrap and of permutations.
+        models: Word pairs of the model of each role, over the same words.
+        verbs: For each kind, ``instruction`` and ``general``, the lower-case words that stand for each verb.
+        seed: Random seed for the bootstrap and the permutations.
 
     Returns:
         Findings ``pairs/instruction_vs_general/all`` and ``.../1`` to ``4`` by quarter of the depth; tables
@@ -47,16 +47,16 @@ def pairs_section(models: Mapping[str, ModelPairs], verbs: Verbs, seed: int = 0)
         - ``head_verbs``: ``layer, head, verb, kind, base, tuned, gained, lost``, numbers of pairs with a verb,
           for heads that have any;
         - ``verb_shares``: ``verb, kind, layers, share, more, fewer, n``: of the ``n`` heads where the number of
-          pairs with the verb changed, the share where it rose; NaN where it changed nowhere.
+          pairs with the verb changed, the share where it rose; NaN where it changed in no head.
 
-        Models with different layers or heads have ``word_pairs`` alone, and one finding that says why.
+        Models with different layers or heads have only the table ``word_pairs``, and one finding with the reason.
 
     Example:
         >>> forms, none = ("poem", "write"), np.zeros((0, 2), int)
         >>> base, tuned = (ModelPairs(forms, 1, (0,), {0: [pairs]}) for pairs in (none, np.array([[0, 1]])))
         >>> verbs = {"instruction": {"write": ["write"]}, "general": {}}
-        >>> found = pairs_section({"base": base, "tuned": tuned}, verbs)
-        >>> found.tables["verb_shares"][["verb", "layers", "share", "n"]].values.tolist()
+        >>> section = pairs_section({"base": base, "tuned": tuned}, verbs)
+        >>> section.tables["verb_shares"][["verb", "layers", "share", "n"]].values.tolist()
         [['write', '1', 1.0, 1], ['write', 'all', 1.0, 1]]
     """
     return assemble(*pairs_results(models, verbs, seed))
@@ -65,12 +65,12 @@ def pairs_section(models: Mapping[str, ModelPairs], verbs: Verbs, seed: int = 0)
 def pairs_results(
     models: Mapping[str, ModelPairs], verbs: Verbs, seed: int = 0
 ) -> tuple[list[Finding], dict[str, pd.DataFrame]]:
-    """Findings and tables of :func:`pairs_section`, without figures and page.
+    """Return the findings and tables of :func:`pairs_section`, without figures and HTML.
 
     Args:
-        models: Role -> its word pairs, over the same words.
-        verbs: ``instruction`` and ``general`` -> verb -> the lower-case words that stand for it.
-        seed: Random seed of bootstrap and permutations.
+        models: Word pairs of the model of each role, over the same words.
+        verbs: For each kind, ``instruction`` and ``general``, the lower-case words that stand for each verb.
+        seed: Random seed for the bootstrap and the permutations.
     """
     tables = {"word_pairs": word_pairs_table(models)}
     base, tuned = (models[role] for role in ROLES)
@@ -95,7 +95,7 @@ def pairs_results(
 
 
 def assemble(findings: Sequence[Finding], tables: Mapping[str, pd.DataFrame]) -> Section:
-    """The section from its findings and tables; what has no data has no place on the page.
+    """Build the section from its findings and tables, and leave out the figures that have no data.
 
     Args:
         findings: Tests of :func:`pairs_section`.
@@ -122,13 +122,13 @@ def assemble(findings: Sequence[Finding], tables: Mapping[str, pd.DataFrame]) ->
 
 
 def _comparable(shares: pd.DataFrame) -> bool:
-    """Whether somewhere in the depth there are two changed verbs of each kind, of which a mean can be told."""
+    """Return whether some part of the depth has at least two changed verbs of each kind, enough for a mean."""
     counts = shares[shares["share"].notna()].groupby(["layers", "kind"]).size().unstack(fill_value=0)
     return all(kind in counts for kind in KIND_COLORS) and bool((counts >= 2).all(axis=1).any())
 
 
 def _changed(tables: Mapping[str, pd.DataFrame]) -> dict[str, int] | None:
-    """How many heads there are, and in how many of them pairs were gained or lost, by kind of their words."""
+    """Count all heads, and the heads that gained or lost pairs, by kind of the words; ``None`` without tables."""
     if "head_pairs" not in tables:
         return None
     heads, verbs = tables["head_pairs"], tables["head_verbs"]
