@@ -30,11 +30,11 @@ class TokenShift(RowView):
     pass and no derivatives. A prompt is left out, and counted, if it has a given response, or if the base model's
     tokenizer splits the response into other tokens.
 
-    Raises:
-        ConfigError: The seed cannot be used.
-
     Args:
         seed: Random seed for the bootstrap intervals.
+
+    Raises:
+        ConfigError: The seed cannot be used.
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {"seed": SEED}
