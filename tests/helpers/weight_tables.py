@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
+from shiftlens.analyses.concepts import section as concepts_section
+from shiftlens.analyses.word_pairs import section as pairs_section
 from shiftlens.models.roles import ROLES
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.finding import Finding, Group
+from shiftlens.results.section import Section
 
 HOSTILE = (
     "</script><script>window.hacked=1</script>",
@@ -41,7 +48,6 @@ WORDS = (
 )
 LEVELS = ("phonology", "morphology", "syntax", "semantics")
 TASKS = ("writing", "math", "coding", "translation")
-NONE = pd.DataFrame()
 MODELS = {"models": {role: {"source": f"org/{role}"} for role in ROLES}}
 
 
@@ -129,37 +135,63 @@ def finding(
     effect: float,
     ci: tuple[float, float],
     p: float | None,
+    measure: str,
     corrected: float | None = None,
+    **more: Any,
 ) -> Finding:
-    view = name.split("/")[0]
-    return Finding(
-        name,
-        view,
-        "weights",
-        "both",
-        "What?",
-        "no difference",
-        "a test",
-        12,
-        groups,
-        effect,
-        "Hedges g",
-        ci,
-        p,
-        p_corrected=corrected,
-    )
+    head = (name, name.split("/")[0], "weights", "both", "What?", "no difference", "a test", 12, groups, effect)
+    usual = {"effect_name": "Hedges g", "ci": ci, "p": p, "p_corrected": corrected, "measure": measure}
+    return Finding(*head, **{**usual, **more})
 
 
-FINDINGS = (
-    finding("concepts/rotation/all", {"pair": Group(0.9, 0.1, 4), "random rotation": Group(0.17, 0.01, 20)}, 0.9, (0.8, 1.0), 0.01),
-    finding("concepts/rotation/1", {"pair": Group(0.95, 0.1, 1), "random rotation": Group(0.17, 0.01, 20)}, 0.95, (0.8, 1.0), 0.02),
-    finding("concepts/interpretable", {"base": Group(0.5, 0.5, 12), "tuned": Group(0.62, 0.5, 12)}, 0.12, (0.05, 0.2), 0.001, 0.009),
-    finding("concepts/level/syntax", {"base": Group(0.2, 0.4, 12), "tuned": Group(0.15, 0.4, 12)}, -0.05, (-0.1, 0.0), 0.03, 0.2),
-    finding("concepts/task/coding", {"base": Group(0.04, 0.2, 12), "tuned": Group(0.02, 0.1, 12)}, -0.02, (-0.03, -0.01), 0.002, 0.03),
-    finding("pairs/instruction_vs_general/all", {"instruction": Group(0.6, 0.1, 4), "general": Group(0.5, 0.1, 8)}, 0.7, (0.2, 1.1), 0.004),
-    finding("pairs/instruction_vs_general/4", {"instruction": Group(0.4, 0.1, 4), "general": Group(0.5, 0.1, 8)}, -0.7, (-1.1, -0.2), 0.99, 1.0),
-)  # fmt: skip
+_COSINE, _GAINED = "mean |cosine| of a concept and its match", "share of changed heads that gained pairs with a verb"
+_TURNED: dict[str, Any] = {"effect_name": "mean matched |cosine|", "expected": "pair"}
+_SHARE: dict[str, Any] = {"effect_name": "difference in share", "unit": "%"}
+_VERBS: dict[str, Any] = {"expected": "instruction", "unit": "%"}
+CONCEPT_FINDINGS = {
+    "rotation": [
+        finding("concepts/rotation/all", {"pair": Group(0.9, 0.1, 4), "random rotation": Group(0.17, 0.01, 20)}, 0.9, (0.8, 1.0), 0.01, _COSINE + " (all layers)", **_TURNED),
+        finding("concepts/rotation/1", {"pair": Group(0.95, 0.1, 1), "random rotation": Group(0.17, 0.01, 20)}, 0.95, (0.8, 1.0), 0.02, _COSINE + " (quarter 1 of the depth)", headline=False, **_TURNED),
+    ],
+    "interpretable": [
+        finding("concepts/interpretable", {"base": Group(0.5, 0.5, 12), "tuned": Group(0.62, 0.5, 12)}, 0.12, (0.05, 0.2), 0.001, "share of concepts that can be described", 0.009, **_SHARE),
+    ],
+    "level": [
+        finding("concepts/level/syntax", {"base": Group(0.2, 0.4, 12), "tuned": Group(0.15, 0.4, 12)}, -0.05, (-0.1, 0.0), 0.03, "share of concepts about syntax", 0.2, headline=False, **_SHARE),
+    ],
+    "task": [
+        finding("concepts/task/coding", {"base": Group(0.04, 0.2, 12), "tuned": Group(0.02, 0.1, 12)}, -0.02, (-0.03, -0.01), 0.002, "share of concepts that serve coding", 0.03, headline=False, **_SHARE),
+    ],
+}  # fmt: skip
+PAIR_FINDINGS = [
+    finding("pairs/instruction_vs_general/all", {"instruction": Group(0.6, 0.1, 4), "general": Group(0.5, 0.1, 8)}, 0.7, (0.2, 1.1), 0.004, _GAINED + " (all layers)", **_VERBS),
+    finding("pairs/instruction_vs_general/4", {"instruction": Group(0.4, 0.1, 4), "general": Group(0.5, 0.1, 8)}, -0.7, (-1.1, -0.2), 0.99, _GAINED + " (quarter 4 of the depth)", 1.0, headline=False, **_VERBS),
+]  # fmt: skip
+FINDINGS = (*(f for some in CONCEPT_FINDINGS.values() for f in some), *PAIR_FINDINGS)
+PAIR_TABLES = ("word_pairs", "head_pairs", "head_verbs", "verb_shares")
 
 
-def make_analysis(tables: dict[str, pd.DataFrame]) -> Analysis:
-    return Analysis(FINDINGS if tables else [], NONE, NONE, NONE, [], MODELS, tables)
+def weight_sections(
+    tables: Mapping[str, pd.DataFrame],
+    concept_findings: Mapping[str, list[Finding]] = CONCEPT_FINDINGS,
+    pair_findings: Sequence[Finding] = PAIR_FINDINGS,
+) -> list[Section]:
+    """The sections of concepts and of word pairs, each where there are tables of its kind."""
+    of_pairs = {name: table for name, table in tables.items() if name in PAIR_TABLES}
+    of_concepts = {name: table for name, table in tables.items() if name not in PAIR_TABLES}
+    sections = []
+    if of_concepts:
+        sections.append(concepts_section.assemble(concept_findings, of_concepts))
+    if of_pairs:
+        sections.append(pairs_section.assemble(pair_findings, of_pairs))
+    return sections
+
+
+def weight_charts(tables: Mapping[str, pd.DataFrame]) -> dict[str, go.Figure]:
+    """The figures of both sections, by name."""
+    return {name: figure for section in weight_sections(tables) for name, figure in section.figures.items()}
+
+
+def make_analysis(tables: Mapping[str, pd.DataFrame], **findings: Any) -> Analysis:
+    """A run that looked at the weights alone."""
+    return Analysis(weight_sections(tables, **findings), MODELS)

@@ -126,7 +126,7 @@ def assemble(findings: Mapping[str, list[Finding]], tables: Mapping[str, pd.Data
     return Section(
         findings=[finding for some in judged.values() for finding in some],
         tables=tables,
-        title="What the feed-forward layers write: concepts",
+        title="What the feed-forward layers write: concepts" if html.strip() else "",
         figures=figures,
         html=html,
         rank=80,

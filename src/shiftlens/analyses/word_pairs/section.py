@@ -113,7 +113,7 @@ def assemble(findings: Sequence[Finding], tables: Mapping[str, pd.DataFrame]) ->
     return Section(
         findings=judged,
         tables=tables,
-        title="What the attention heads relate: word pairs",
+        title="What the attention heads relate: word pairs" if html.strip() else "",
         figures=figures,
         html=html,
         rank=81,
