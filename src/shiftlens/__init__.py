@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 _FOLDER = Path(__file__).parent
 if _LOST := [name for name in ("callbacks", "conf", "hooks") if not (_FOLDER / name).is_dir()]:
     raise ImportError(
-        f"In {_FOLDER}, {', '.join(_LOST)} should be symbolic links to folders of the same names at the top of the "
+        f"In {_FOLDER}, {', '.join(_LOST)} should be symbolic links to folders of the same name at the top of the "
         "checkout, but this checkout was made without links. Allow links (on Windows: developer mode), then run: "
-        f"git config core.symlinks true && git checkout -- {' '.join(f'src/shiftlens/{name}' for name in _LOST)}"
+        "git config core.symlinks true && git checkout -- " + " ".join(f"src/shiftlens/{name}" for name in _LOST)
     )
 
 if os.environ.get("SHIFTLENS_CHECK_SHAPES") == "1":
