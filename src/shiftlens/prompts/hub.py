@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from shiftlens.errors import ConfigError, Problem, SourceError
-from shiftlens.prompts.validate import Row
+from shiftlens.prompts.validate import FileRow
 
 
 def self_instruct(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +66,7 @@ COLUMNS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 }
 
 
-def map_rows(data: Iterable[Mapping[str, Any]], columns: str) -> Iterator[Row]:
+def map_rows(data: Iterable[Mapping[str, Any]], columns: str) -> Iterator[FileRow]:
     """Convert the rows of a data set to records of prompts.
 
     Args:
@@ -87,10 +87,10 @@ def map_rows(data: Iterable[Mapping[str, Any]], columns: str) -> Iterator[Row]:
         raise ConfigError(f"data.columns={columns!r} is not known; choose one of {', '.join(COLUMNS)}")
     for number, row in enumerate(data, start=1):
         try:
-            yield Row(number, COLUMNS[columns](row))
+            yield FileRow(number, COLUMNS[columns](row))
         except (KeyError, IndexError, TypeError, AttributeError) as error:
             message = f"is not laid out as {columns!r} expects ({type(error).__name__}: {error})"
-            yield Row(number, None, (Problem(number, "", f"{message}; it has {sorted(row)}"),))
+            yield FileRow(number, None, (Problem(number, "", f"{message}; it has {sorted(row)}"),))
 
 
 def fetch(

@@ -11,7 +11,7 @@ from typing import Any
 
 from shiftlens.errors import ConfigError, Problem, PromptError
 from shiftlens.prompts import hub, tsv
-from shiftlens.prompts.validate import KNOWN, PromptSet, Row, collect
+from shiftlens.prompts.validate import KNOWN, FileRow, PromptSet, collect
 from shiftlens.support.conf_files import with_defaults
 from shiftlens.support.plugins import added, expected_names, pick
 from shiftlens.support.setting_rules import Choice, Number, refuse, setting_problems
@@ -151,7 +151,7 @@ def _text(path: Path) -> str:
         raise PromptError(str(path), [Problem(line, "", message)]) from error
 
 
-def _json_rows(text: str) -> Iterator[Row]:
+def _json_rows(text: str) -> Iterator[FileRow]:
     # Not splitlines: a JSON string may contain U+2028 and other line ends unescaped.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -159,16 +159,16 @@ def _json_rows(text: str) -> Iterator[Row]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield Row(number, None, (Problem(number, "", f"is not valid JSON: {error}"),))
+            yield FileRow(number, None, (Problem(number, "", f"is not valid JSON: {error}"),))
             continue
         if isinstance(record, dict):
-            yield Row(number, record)
+            yield FileRow(number, record)
         else:
             message = f"expected a JSON object, got {type(record).__name__}"
-            yield Row(number, None, (Problem(number, "", message),))
+            yield FileRow(number, None, (Problem(number, "", message),))
 
 
-def _parquet_rows(path: Path) -> Iterable[Row]:
+def _parquet_rows(path: Path) -> Iterable[FileRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -179,7 +179,7 @@ def _parquet_rows(path: Path) -> Iterable[Row]:
         records = pq.read_table(path, columns=[name for name in columns if name in KNOWN]).to_pylist()
     except (pa.ArrowInvalid, OSError) as error:
         raise ConfigError(f"{path} cannot be read as Parquet: {error}") from error
-    return [Row(number, _plain(record)) for number, record in enumerate(records, start=1)]
+    return [FileRow(number, _plain(record)) for number, record in enumerate(records, start=1)]
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from shiftlens.errors import Problem, PromptError
 from shiftlens.prompts.schema import Span
-from shiftlens.prompts.validate import Row, locate
+from shiftlens.prompts.validate import FileRow, locate
 
 COLUMNS = ("ID", "Prompt", "Response", "Instruct&Context")
 BETWEEN_PHRASES = "|||"
@@ -65,7 +65,7 @@ def place(text: str, phrases: Sequence[str], taken: Sequence[Span] = ()) -> tupl
     return spans, lost
 
 
-def rows(text: str, where: str) -> Iterator[Row]:
+def rows(text: str, where: str) -> Iterator[FileRow]:
     r"""Read the rows of a file in the paper's format.
 
     The header is ``ID, Prompt, Response, Instruct&Context``, in any order. Of further columns only ``rating`` is
@@ -101,12 +101,12 @@ def rows(text: str, where: str) -> Iterator[Row]:
         needed = 1 + max(names.index(name) for name in COLUMNS)
         if not needed <= len(values) <= len(names):
             message = f"expected {len(names)} fields between tabs, got {len(values)}"
-            yield Row(number, None, (Problem(number, "", message),))
+            yield FileRow(number, None, (Problem(number, "", message),))
         else:
             yield _row(number, dict(zip(names, values, strict=False)))
 
 
-def _row(number: int, fields: dict[str, str]) -> Row:
+def _row(number: int, fields: dict[str, str]) -> FileRow:
     text = decode(fields["Prompt"])
     problems: list[Problem] = []
     phrase_lists = decode(fields["Instruct&Context"]).split(BEFORE_CONTEXT)  # instruction, then context
@@ -130,4 +130,4 @@ def _row(number: int, fields: dict[str, str]) -> Row:
             record["rating"] = int(rating)
         except ValueError:
             problems.append(Problem(number, "rating", f"expected an integer, got {rating!r}"))
-    return Row(number, record, tuple(problems))
+    return FileRow(number, record, tuple(problems))

@@ -17,7 +17,7 @@ KNOWN = (*FIELDS, *ALIASES)
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One record of a prompt file as it was read.
 
     Args:
@@ -46,7 +46,9 @@ class PromptSet:
     where: str
 
 
-def collect(rows: Iterable[Row], *, where: str, name: str, skip: bool = False, merge: bool = False) -> PromptSet:
+def collect(
+    rows: Iterable[FileRow], *, where: str, name: str, skip: bool = False, merge: bool = False
+) -> PromptSet:
     """Check all rows and convert them to prompts.
 
     Args:
@@ -64,7 +66,7 @@ def collect(rows: Iterable[Row], *, where: str, name: str, skip: bool = False, m
         PromptError: A row has a problem and ``skip`` is false, or no prompt is left.
 
     Example:
-        >>> done = collect([Row(1, {"text": "Say hi"}), Row(2, {})], where="f", name="mine", skip=True)
+        >>> done = collect([FileRow(1, {"text": "Say hi"}), FileRow(2, {})], where="f", name="mine", skip=True)
         >>> done.prompts[0].instruction, [str(problem) for problem in done.skipped]
         (((0, 6),), ['row 2, text: is missing'])
     """
@@ -124,7 +126,7 @@ def without(text: str, spans: Iterable[Span]) -> tuple[Span, ...]:
 class _Checker:
     """Reads the fields of one row, and appends a problem to ``faults`` for each that is invalid."""
 
-    def __init__(self, row: Row, faults: list[Problem]) -> None:
+    def __init__(self, row: FileRow, faults: list[Problem]) -> None:
         self.number = row.number
         self.faults = faults
         self.record: dict[str, Any] = {}
