@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from shiftlens.analyses.concepts.section import concepts_section
 from shiftlens.annotate import (
     CANNOT_TELL,
+    Annotation,
     AnnotationStoppedError,
     Annotator,
     Concept,

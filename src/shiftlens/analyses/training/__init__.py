@@ -1,1 +1,1 @@
-"""What a tuning changes, measured while it runs."""
+"""Measures what a tuning changes while it runs."""

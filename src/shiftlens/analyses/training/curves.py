@@ -1,8 +1,8 @@
-"""Curves of a model while it is tuned: every number of a look as one row of a long table.
+"""Builds the curves of a model under training: a long table with one row for each number of each look.
 
-A row is a :class:`Point`. Names are those of the analysis (``instruction_score``, ``density_context``, ...);
-``fixed_`` before a name says that the responses read are those of the first look, so that a change of the model
-and a change of the text are told apart.
+A row is a :class:`Point`. Names are those of the analysis (``instruction_score``, ``density_context``, ...). The
+prefix ``fixed_`` marks numbers for the responses of the first look: they separate a change of the model from a
+change of the responses.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from shiftlens.scores import position_profile
 from shiftlens.scores.samples import BINS, Measured, samples_table
 
 ALL = "all"
-"""The group of a number that is about everything looked at."""
+"""Group of a number that covers everything measured."""
 SCORES = ("instruction_score", "density_instruction", "density_context", "density_other")
-"""Measures of one response, in the order in which they are told."""
+"""Measures of one response, in the order of the table."""
 TEXTS = {"own": "", "fixed": "fixed_"}
-"""Whose responses are read -> what stands before the name of the measure."""
+"""Prefix of the measure's name, by kind of responses: ``own`` of this look, or ``fixed`` from the first look."""
 
 
 class Point(NamedTuple):
     """One number of one look.
 
     Args:
-        step: optimizer steps done.
-        measure: what was measured.
-        group: of what: ``all``, a checker, a layer, a bin of the prompt or a quarter of the depth.
-        value: the mean.
-        std: standard deviation (ddof=1) of what it is the mean of; NaN where that is not known.
-        n: how many it is the mean of.
+        step: Number of optimizer steps done.
+        measure: Name of the measure.
+        group: Group that is measured: ``all``, a checker, a layer, a bin of the prompt or a quarter of the depth.
+        value: Mean over the group.
+        std: Standard deviation (ddof=1) over the group; NaN where it is not known.
+        n: Number of values in the group.
     """
 
     step: int
@@ -47,7 +47,7 @@ class Point(NamedTuple):
 
 
 def curves_table(points: Iterable[Point]) -> pd.DataFrame:
-    """Points as a table: ``step, measure, group, value, std, n``.
+    """Return points as a table: ``step, measure, group, value, std, n``.
 
     Example:
         >>> curves_table([Point(0, "follow_rate", "all", 0.5, 0.5, 2)])["value"].tolist()
@@ -58,7 +58,13 @@ def curves_table(points: Iterable[Point]) -> pd.DataFrame:
 
 
 def mean_point(step: int, measure: str, group: str, values: Iterable[float]) -> list[Point]:
-    """The mean of the numbers that are known, as a point; none where there is no number.
+    """Return the mean of the values that are not NaN as one point; no point if there is no such value.
+
+    Args:
+        step: Number of optimizer steps done.
+        measure: Name of the measure.
+        group: Group that is measured.
+        values: Values of the group; NaN where not known.
 
     Example:
         >>> mean_point(4, "x", "all", [1.0, 3.0, float("nan")])[0][3:]
@@ -72,7 +78,7 @@ def mean_point(step: int, measure: str, group: str, values: Iterable[float]) -> 
 
 
 def checker(check: Mapping[str, Any]) -> str:
-    """Name of a check; one that holds several is named by all of them.
+    """Return the name of a check; the name of a combined check is made of the names of its checks.
 
     Example:
         >>> checker({"name": "all", "checks": [{"name": "bullets"}, {"name": "lowercase"}]})
@@ -82,11 +88,11 @@ def checker(check: Mapping[str, Any]) -> str:
 
 
 def follow_points(step: int, followed: Sequence[tuple[str, bool]]) -> list[Point]:
-    """Share of followed responses, of all and by checker.
+    """Return the share of responses that pass their check, over all responses and by checker.
 
     Args:
-        step: optimizer steps done.
-        followed: for each response its checker, and whether it passed.
+        step: Number of optimizer steps done.
+        followed: Checker of each response, and whether the response passed.
 
     Example:
         >>> [(p.group, p.value, p.n) for p in follow_points(0, [("words", True), ("words", False)])]
@@ -100,51 +106,52 @@ def follow_points(step: int, followed: Sequence[tuple[str, bool]]) -> list[Point
 
 
 def density_points(step: int, measured: Sequence[Measured], text: str = "own") -> list[Point]:
-    """Instruction score, density by region and position profile of some responses.
+    """Return instruction score, density by region and position profile of some responses.
 
     Args:
-        step: optimizer steps done.
-        measured: the responses with their scores.
-        text: ``own`` or ``fixed``.
+        step: Number of optimizer steps done.
+        measured: Responses with their scores.
+        text: Kind of responses, ``own`` or ``fixed``.
     """
     samples, before = samples_table(measured), TEXTS[text]
     points = [p for name in SCORES for p in mean_point(step, before + name, ALL, samples[name].astype(float))]
-    profiles = np.stack([position_profile(m.prompt_density, BINS) for m in measured])
-    for place in range(BINS):
-        points += mean_point(step, f"{before}profile", str(place), profiles[:, place].tolist())
+    profiles = np.stack([position_profile(m.prompt_density, BINS) for m in measured])  # [responses, bins]
+    for i in range(BINS):
+        points += mean_point(step, f"{before}profile", str(i), profiles[:, i].tolist())
     return points
 
 
 def rotation_points(step: int, layers: Mapping[int, tuple[float, float, float]]) -> list[Point]:
-    """How far the concepts of feed-forward layers turned since the first look.
+    """Return how far the concepts of feed-forward layers rotated since the first look.
 
     Args:
-        step: optimizer steps done.
-        layers: layer -> mean principal angle in degrees, mean ``|cosine|`` of matched concepts, and mean number
-            of words that left a concept; ``(0, 1, 0)`` for a layer that did not change.
+        step: Number of optimizer steps done.
+        layers: For each layer the mean principal angle in degrees, the mean ``|cosine|`` of matched concepts, and
+            the mean number of words that left a concept; ``(0, 1, 0)`` for a layer that did not change.
 
     Example:
         >>> [(p.measure, p.group, p.value) for p in rotation_points(3, {0: (2.0, 0.5, 1.0)})][:2]
         [('rotation_angle', 'all', 2.0), ('rotation_angle', '0', 2.0)]
     """
     points = []
-    for place, name in enumerate(("rotation_angle", "rotation_cosine", "rotation_left")):
-        values = {layer: numbers[place] for layer, numbers in layers.items()}
+    for i, name in enumerate(("rotation_angle", "rotation_cosine", "rotation_left")):
+        values = {layer: numbers[i] for layer, numbers in layers.items()}
         points += mean_point(step, name, ALL, values.values())
         points += [Point(step, name, str(layer), value, math.nan, 1) for layer, value in values.items()]
     return points
 
 
 def pair_points(step: int, shares: pd.DataFrame, heads: Mapping[str, int]) -> list[Point]:
-    """Word pairs with verbs since the first look: heads that gained less heads that lost, as a share of all heads.
+    """Return the net share of heads that gained word pairs with verbs since the first look.
 
-    It is 0 where nothing changed. (The paper's share leaves out heads without change, and so is not known there;
-    it is in the table ``verb_shares``.)
+    The net share is the number of heads that gained pairs minus the number that lost pairs, divided by the number
+    of all heads. It is 0 where nothing changed. (The paper's share leaves out heads without change, and so is not
+    defined where nothing changed; it is in the table ``verb_shares``.)
 
     Args:
-        step: optimizer steps done.
-        shares: table of :func:`shiftlens.analyses.word_pairs.compute.verb_shares`, first look against now.
-        heads: part of the depth -> number of heads looked at in it.
+        step: Number of optimizer steps done.
+        shares: Table of :func:`shiftlens.analyses.word_pairs.compute.verb_shares`, first look against this look.
+        heads: Number of analyzed heads in each part of the depth.
 
     Returns:
         Means over verbs ``pairs_instruction`` and ``pairs_general``, for each part of the depth.
@@ -162,7 +169,7 @@ def pair_points(step: int, shares: pd.DataFrame, heads: Mapping[str, int]) -> li
 
 
 def logged(points: Iterable[Point]) -> dict[str, float]:
-    """The names under which loggers get the points of a look.
+    """Return the values of the points of a look, by the names under which they are logged.
 
     Example:
         >>> logged([Point(0, "follow_rate", "all", 0.5, 0.5, 2), Point(0, "profile", "3", 0.25, 0.1, 2)])

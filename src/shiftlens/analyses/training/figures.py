@@ -1,4 +1,4 @@
-"""Figures of a tuning run: curves over optimizer steps, and before against after."""
+"""Draws the figures of a tuning run: curves over optimizer steps, and the model before and after."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEPTH = {
 
 
 def loss(curves: pd.DataFrame) -> go.Figure:
-    """Loss of each training step, its running mean, and the held-out loss."""
+    """Draw the loss of each training step, its running mean, and the held-out loss."""
     fig = go.Figure()
     train, held_out = (_of(curves, "loss", group) for group in ("train", "held_out"))
     if len(train):
@@ -39,7 +39,7 @@ def loss(curves: pd.DataFrame) -> go.Figure:
 
 
 def follow(curves: pd.DataFrame) -> go.Figure:
-    """Share of the probes' responses that follow their instruction, with Wilson intervals."""
+    """Draw the share of the probes' responses that follow their instruction, with Wilson intervals."""
     rows = _of(curves, "follow_rate", "all")
     fig = go.Figure()
     if len(rows):
@@ -52,7 +52,7 @@ def follow(curves: pd.DataFrame) -> go.Figure:
 
 
 def scores(curves: pd.DataFrame) -> go.Figure:
-    """Instruction score on the model's own responses, and on those of the first look."""
+    """Draw the instruction score on the model's own responses, and on the responses of the first look."""
     fig = go.Figure()
     for before, name, color, dash in (
         ("", "its own responses", COLORS["tuned"], "solid"),
@@ -68,7 +68,7 @@ def scores(curves: pd.DataFrame) -> go.Figure:
 
 
 def density(curves: pd.DataFrame) -> go.Figure:
-    """Density by region, on the model's own responses and on those of the first look."""
+    """Draw the density by region, on the model's own responses and on the responses of the first look."""
     panels = [("", "its own responses"), ("fixed_", "responses of the first look")]
     panels = [
         (before, title) for before, title in panels if len(_of(curves, f"{before}density_instruction", "all"))
@@ -96,7 +96,7 @@ def density(curves: pd.DataFrame) -> go.Figure:
 
 
 def profile(curves: pd.DataFrame) -> go.Figure:
-    """Density over the prompt before, in the middle of, and after tuning."""
+    """Draw the density over the prompt before, in the middle of, and after tuning."""
     rows = curves[curves["measure"] == "profile"]
     steps = sorted(rows["step"].unique().tolist())
     if not steps:
@@ -107,15 +107,15 @@ def profile(curves: pd.DataFrame) -> go.Figure:
         shown = {steps[0]: shown[steps[0]], middle: (f"step {middle}", QUIET, "dash"), steps[-1]: shown[steps[-1]]}
     fig = go.Figure()
     for step, (name, color, dash) in shown.items():
-        part = rows[rows["step"] == step].assign(bin=lambda frame: frame["group"].astype(int)).sort_values("bin")
-        _line(fig, (part["bin"] + 0.5) * 100 / BINS, part["value"], name, color, dash=dash, marks=True)
+        bins = rows[rows["step"] == step].assign(bin=lambda frame: frame["group"].astype(int)).sort_values("bin")
+        _line(fig, (bins["bin"] + 0.5) * 100 / BINS, bins["value"], name, color, dash=dash, marks=True)
     fig.update_xaxes(title="position in the prompt", ticksuffix="%", range=[0, 100], dtick=20)
     fig.update_yaxes(title="mean importance density", rangemode="tozero")
     return finish(fig)
 
 
 def rotation(curves: pd.DataFrame) -> go.Figure:
-    """Mean principal angle of each layer's concepts against the first look, layer by step."""
+    """Draw the mean principal angle between each layer's concepts and those of the first look, layer by step."""
     rows = curves[(curves["measure"] == "rotation_angle") & (curves["group"] != "all")]
     if not len(rows):
         return go.Figure()
@@ -139,7 +139,7 @@ def rotation(curves: pd.DataFrame) -> go.Figure:
 
 
 def pairs(curves: pd.DataFrame) -> go.Figure:
-    """Heads that gained less heads that lost pairs with verbs, by depth, at the last look that counted them."""
+    """Draw the net share of heads that gained pairs with verbs, by depth, at the last look that counted pairs."""
     fig = go.Figure()
     for kind, color in KIND_COLORS.items():
         rows = curves[curves["measure"] == f"pairs_{kind}"]

@@ -1,4 +1,4 @@
-"""What tuning did, held against the model before its first step: the result of a measured tuning run."""
+"""Tests what tuning changed since the first look, and defines the result of a measured tuning run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from shiftlens.stats.rates import RateChange
 from shiftlens.stats.result import Comparison
 
 FIRST_LOOKS = 4
-"""Looks that a trend needs: fewer have no order to speak of."""
+"""Smallest number of looks for a trend; a rank correlation over fewer looks means little."""
 _ABOUT = {"own": "its own responses", "fixed": "the responses of the first look"}
 _NAMES = {
     "instruction_score": "instruction score",
@@ -35,19 +35,19 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Training:
-    """Everything a measured tuning run found.
+    """All results of a measured tuning run.
 
     Args:
-        findings: the tests.
+        findings: Findings of all tests.
         curves: ``step, measure, group, value, std, n``, see :mod:`shiftlens.analyses.training.curves`.
-        probes: one row per look, prompt and text: ``step, text, id, dataset, instruction_score,
+        probes: One row per look, prompt and text: ``step, text, id, dataset, instruction_score,
             density_instruction, density_context, density_other, followed, n_response, prompt, response``.
-        held_out: one row for each held-out prompt with a check: ``id, dataset, checker, prompt, before, after,
+        held_out: One row for each held-out prompt with a check: ``id, dataset, checker, prompt, before, after,
             response_before, response_after``.
         seconds: ``step, part, seconds`` of each look.
-        change: follow rate on ``held_out``; ``None`` if no prompt has a check.
-        provenance: what produced it.
-        tables: further tables, by name.
+        change: Change of the follow rate on ``held_out``; ``None`` if no prompt has a check.
+        provenance: Model, data and settings that produced the results.
+        tables: Further tables, by name.
     """
 
     findings: Sequence[Finding]
@@ -69,31 +69,32 @@ def behaviour_findings(
     kept: int | None,
     seed: int = 0,
 ) -> list[Finding]:
-    """Every test of what the model does, last look against first.
+    """Run every test of the model's behaviour that compares the last look with the first.
 
     Args:
-        change: held-out follow rate; ``None`` leaves its test out.
-        before: probes at the first look.
-        after: ``own`` and ``fixed`` -> probes at the last look; empty leaves the tests on scores out.
-        probes: of :class:`Training`.
-        settings: L, b and p.
-        kept: step of the last look.
-        seed: of bootstrap, relabellings and random masks.
+        change: Change of the follow rate on held-out prompts; ``None`` leaves out its test.
+        before: Responses to the probes at the first look, with their scores.
+        after: Responses to the probes at the last look with their scores, by text (``own``, ``fixed``); empty
+            leaves out the tests on scores.
+        probes: Table ``probes`` of :class:`Training`.
+        settings: Values of L, b and p.
+        kept: Step of the last look.
+        seed: Random seed for the bootstrap, the relabellings and the random masks.
     """
-    found = [] if change is None else [follow_finding(change, _data(probes) if len(probes) else "held out")]
+    findings = [] if change is None else [follow_finding(change, _data(probes) if len(probes) else "held out")]
     if after and kept is not None:
-        found += [score_finding(before, last, settings, text, seed) for text, last in after.items()]
-        found += density_findings(probes, (int(probes["step"].min()), kept), seed)
-        found += trend_findings(probes, seed)
-    return found
+        findings += [score_finding(before, last, settings, text, seed) for text, last in after.items()]
+        findings += density_findings(probes, (int(probes["step"].min()), kept), seed)
+        findings += trend_findings(probes, seed)
+    return findings
 
 
 def follow_finding(change: RateChange, data: str) -> Finding:
-    """Did tuning change how often held-out instructions are followed? McNemar's exact test.
+    """Test with McNemar's exact test whether tuning changed how often held-out instructions are followed.
 
     Args:
-        change: the rates.
-        data: name of the data set.
+        change: Follow rates before and after, and their difference.
+        data: Name of the data set.
     """
     groups = {"before": change.before, "after": change.after}
     note = f"{change.gained} prompts followed only after, {change.lost} only before"
@@ -120,16 +121,18 @@ def follow_finding(change: RateChange, data: str) -> Finding:
 def score_finding(
     before: Sequence[Measured], after: Sequence[Measured], settings: Settings, text: str, seed: int = 0
 ) -> Finding:
-    """Did tuning raise the instruction score of the probes? The paper's T2, with its corrections and controls.
+    """Test whether tuning raised the instruction score of the probes.
+
+    The test is the paper's T2, with its corrections and controls.
 
     Args:
-        before: probes at the first look.
-        after: the same at the last.
-        settings: L, b and p.
-        text: ``own`` or ``fixed``: whose responses ``after`` reads.
-        seed: of bootstrap, relabellings and random masks.
+        before: Responses to the probes at the first look, with their scores.
+        after: Responses to the probes at the last look, with their scores.
+        settings: Values of L, b and p.
+        text: Kind of responses in ``after``: ``own``, or ``fixed`` from the first look.
+        seed: Random seed for the bootstrap, the relabellings and the random masks.
     """
-    both = [replace(m, role=role) for role, part in (("base", before), ("tuned", after)) for m in part]
+    both = [replace(m, role=role) for role, measured in (("base", before), ("tuned", after)) for m in measured]
     records = scored(both, samples_table(both))
     asked = [f for f in examine(records, settings, seed=seed, labels=("before", "after")).findings if f.name == T2]
     finding = next((f for f in asked if f.data == POOLED), asked[0])
@@ -144,21 +147,23 @@ def score_finding(
 
 
 def density_findings(probes: pd.DataFrame, steps: tuple[int, int], seed: int = 0) -> list[Finding]:
-    """Did the density of each region change between two looks? Paired, two-sided, corrected over all (Holm).
+    """Test whether the density of each region changed between two looks.
+
+    The tests are paired and two-sided; p-values are corrected over all regions and responses by Holm's method.
 
     Args:
-        probes: of :class:`Training`.
-        steps: first and last look.
-        seed: of the bootstrap.
+        probes: Table ``probes`` of :class:`Training`.
+        steps: Steps of the first and the last look.
+        seed: Random seed for the bootstrap.
     """
     first = probes[(probes["step"] == steps[0]) & (probes["text"] == "own")].set_index("id")
-    found = []
+    findings = []
     for text in dict.fromkeys(probes.loc[probes["step"] == steps[1], "text"]):
         last = probes[(probes["step"] == steps[1]) & (probes["text"] == text)].set_index("id").reindex(first.index)
         for measure in SCORES[1:]:
             values = pd.DataFrame({"before": first[measure], "after": last[measure]}).astype(float).dropna()
             change = (values["after"] - values["before"]).to_numpy()
-            found.append(
+            findings.append(
                 mean_of(change, seed).finding(
                     name=f"tuning/{text}/{measure}",
                     view="tuning",
@@ -175,19 +180,19 @@ def density_findings(probes: pd.DataFrame, steps: tuple[int, int], seed: int = 0
                     notes=["of the prompts that have such tokens"] if len(values) < len(first) else [],
                 )
             )
-    return holm(found, "regions and responses")
+    return holm(findings, "regions and responses")
 
 
 def trend_findings(probes: pd.DataFrame, seed: int = 0) -> list[Finding]:
-    """Did the instruction score rise or fall steadily? Spearman's rho of score and step, for each prompt.
+    """Test whether the instruction score rose or fell steadily, with Spearman's rho of score and step.
 
-    The unit is the prompt: its rho over all looks; prompts whose score never changes have rho 0.
+    The unit is the prompt, with its rho over all looks; a prompt whose score never changes has rho 0.
 
     Args:
-        probes: of :class:`Training`.
-        seed: of the bootstrap.
+        probes: Table ``probes`` of :class:`Training`.
+        seed: Random seed for the bootstrap.
     """
-    found = []
+    findings = []
     for text in ("own", "fixed"):
         rows = probes[(probes["text"] == text) | (probes["step"] == probes["step"].min())]
         if not (probes["text"] == text).any():
@@ -200,7 +205,7 @@ def trend_findings(probes: pd.DataFrame, seed: int = 0) -> list[Finding]:
         else:
             rho = np.array([_rho(row) for row in scores])
             result = mean_of(rho, seed)
-        found.append(
+        findings.append(
             result.finding(
                 name=f"tuning/{text}/trend",
                 view="tuning",
@@ -217,7 +222,7 @@ def trend_findings(probes: pd.DataFrame, seed: int = 0) -> list[Finding]:
                 notes=[f"{wide.shape[1]} looks"] if len(rho) else [],
             )
         )
-    return holm(found, "responses")
+    return holm(findings, "responses")
 
 
 def _rho(scores: np.ndarray) -> float:
@@ -232,12 +237,12 @@ def _data(probes: pd.DataFrame) -> str:
 
 
 def probe_rows(step: int, text: str, measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """The rows that one look adds to ``probes`` of :class:`Training`, as plain values.
+    """Return the rows that one look adds to the table ``probes`` of :class:`Training`, as plain values.
 
     Args:
-        step: optimizer steps done.
-        text: ``own`` or ``fixed``.
-        measured: the responses with their scores.
+        step: Number of optimizer steps done.
+        text: Kind of responses, ``own`` or ``fixed``.
+        measured: Responses with their scores.
     """
     table = samples_table(measured)
     columns = ["id", "dataset", *SCORES, "followed", "n_response", "prompt", "response"]
@@ -247,7 +252,7 @@ def probe_rows(step: int, text: str, measured: Sequence[Measured]) -> list[dict[
 
 
 def probes_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows of :func:`probe_rows` as a table."""
+    """Return rows of :func:`probe_rows` as a table."""
     columns = ["step", "text", "id", "dataset", *SCORES, "followed", "n_response", "prompt", "response"]
     table = pd.DataFrame(list(rows), columns=columns)
     return table.astype({"followed": "boolean", **dict.fromkeys(SCORES, "float64")})

@@ -1,4 +1,4 @@
-"""Everything measured of a model under training so far, as plain values for checkpoints, tables and lines."""
+"""Holds all measurements of a model under training, and converts them to checkpoints, tables and messages."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from shiftlens.results.sentence import p_value
 from shiftlens.stats.rates import RateChange, rate_change
 
 Judged = dict[str, list[Any]]
-"""Id of a held-out prompt -> whether it was followed, and the response."""
+"""For each held-out prompt, by id: whether it was followed, and the response."""
 _KEPT = ("name", "n", "effect", "effect_name", "ci", "p", "p_corrected", "verdict")
 
 
 @dataclass
 class Found:
-    """What was measured.
+    """All measurements of a training.
 
     Args:
-        steps: step of a look -> the parts that it measured.
-        points: step, measure and group -> the number.
-        probes: step, text and prompt -> the row of the table ``probes``.
-        seconds: step and part -> time it took.
-        rows: raw attributions of the first look, as plain values and tensors.
-        answers: id of a probe -> ids of its response at the first look.
-        before: held-out prompts at the first look.
-        after: held-out prompts at the last.
-        concluded: the step whose weights the conclusions are about; ``None`` before the end.
-        losses: [(step, name, value)] of the training; not kept here.
+        steps: Parts measured at each look, by step.
+        points: Points of the curves, by step, measure and group.
+        probes: Rows of the table ``probes``, by step, text and prompt.
+        seconds: Time in seconds, by step and part.
+        rows: Raw attributions of the first look, as plain values and tensors.
+        answers: Token ids of the responses at the first look, by id of the probe.
+        before: Responses to the held-out prompts at the first look.
+        after: Responses to the held-out prompts at the last look.
+        concluded: Step whose weights the tests are about; ``None`` before the last look.
+        losses: [(step, name, value)] of the training; not part of the state in checkpoints.
     """
 
     steps: dict[int, list[str]] = field(default_factory=dict)
@@ -50,14 +50,14 @@ class Found:
 
     @property
     def change(self) -> RateChange | None:
-        """The held-out follow rate before and after; ``None`` where it is not known."""
+        """Follow rate on held-out prompts before and after; ``None`` before the last look or without checks."""
         if not self.before or self.before.keys() != self.after.keys():
             return None
-        before, after = ([bool(part[name][0]) for name in self.before] for part in (self.before, self.after))
+        before, after = ([bool(judged[name][0]) for name in self.before] for judged in (self.before, self.after))
         return rate_change(before, after)
 
     def curves(self) -> pd.DataFrame:
-        """All points, the losses last: ``step, measure, group, value, std, n``."""
+        """Return the table of all points, with the losses at the end: ``step, measure, group, value, std, n``."""
         losses = [
             Point(step, "loss", name.rpartition("/")[0] or "train", value, float("nan"), 1)
             for step, name, value in self.losses
@@ -65,12 +65,16 @@ class Found:
         return curves_table([*sorted(self.points.values(), key=lambda point: point.step), *losses])
 
     def looks_table(self) -> pd.DataFrame:
-        """``step, part, seconds``."""
+        """Return the table of the time of each part of each look: ``step, part, seconds``."""
         rows = [(step, part, seconds) for (step, part), seconds in sorted(self.seconds.items())]
         return pd.DataFrame(rows, columns=["step", "part", "seconds"])
 
     def held_out_table(self, encoded: Sequence[Encoded]) -> pd.DataFrame:
-        """The held-out prompts with a check, answered before and after."""
+        """Return the table of the held-out prompts with a check, with the responses before and after.
+
+        Args:
+            encoded: The held-out prompts.
+        """
         rows = []
         for prompt in (e.prompt for e in encoded):
             if prompt.check and prompt.id in self.before and prompt.id in self.after:
@@ -81,7 +85,7 @@ class Found:
         return pd.DataFrame(rows, columns=columns).astype({"before": bool, "after": bool})
 
     def tell_change(self) -> str:
-        """The held-out prompts in one line."""
+        """Return one line about the change of the follow rate on held-out prompts."""
         if (change := self.change) is None:
             return "shift measured; no held-out prompt has a check"
         low, high = change.difference_ci
@@ -91,7 +95,11 @@ class Found:
         )
 
     def tell(self, step: int) -> str:
-        """A look in one line."""
+        """Return one line with the main numbers of a look.
+
+        Args:
+            step: Step of the look.
+        """
         known = {p.measure: p for p in self.points.values() if p.step == step and p.group == ALL}
 
         def number(measure: str, form: str = ".2f") -> str:
@@ -116,7 +124,11 @@ class Found:
         return "; ".join(parts)
 
     def record(self, findings: Sequence[Finding]) -> dict[str, Any]:
-        """Rates with intervals, findings and seconds, as plain values."""
+        """Return rates with intervals, findings and times, as plain values.
+
+        Args:
+            findings: Findings of the tests; empty before the last look.
+        """
         seconds = dict.fromkeys(sorted(self.steps), 0.0)
         for (step, _), spent in self.seconds.items():
             seconds[step] = round(seconds.get(step, 0.0) + spent, 1)
@@ -131,7 +143,7 @@ class Found:
         }
 
     def state(self) -> dict[str, Any]:
-        """All of it as plain values and tensors."""
+        """Return all measurements as plain values and tensors."""
         return {
             "steps": {step: list(parts) for step, parts in self.steps.items()},
             "points": [list(point) for point in self.points.values()],
@@ -146,7 +158,7 @@ class Found:
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Found:
-        """What :meth:`state` kept."""
+        """Restore the measurements from the values of :meth:`state`."""
         points = [Point(*values) for values in state["points"]]
         return cls(
             steps={int(step): list(parts) for step, parts in state["steps"].items()},

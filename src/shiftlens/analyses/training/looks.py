@@ -1,4 +1,4 @@
-"""One look after another at a model under training."""
+"""Takes the periodic measurements (looks) of a model during training."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ T = TypeVar("T")
 
 
 class Looks:
-    """Everything measured so far, and how the next look is done.
+    """Takes looks at a model under training, and holds all measurements so far.
 
     Args:
-        settings: what is measured.
-        local: L, b and p.
-        engine: how responses are explained.
-        batch_tokens: prompt and response tokens generated together.
-        lexicon: words for the weights; ``None`` where they are not looked at.
+        settings: What is measured, and how often.
+        local: Values of L, b and p.
+        engine: Attribution engine.
+        batch_tokens: Number of prompt and response tokens generated together.
+        lexicon: Words for the analysis of the weights; ``None`` if the weights are not analyzed.
 
     Attributes:
-        found: what was measured.
+        found: The measurements so far.
     """
 
     def __init__(
@@ -69,22 +69,23 @@ class Looks:
         self._training: Training | None = None
 
     def prepare(self, lm: LM, prompts: PromptSet, max_new_tokens: int, on_long: str) -> None:
-        """Encode the prompts, and have ready what the looks need.
+        """Encode the prompts and prepare the analyses of the weights.
 
         Args:
-            lm: what the training starts from.
-            prompts: the held-out prompts.
-            max_new_tokens: longest response.
-            on_long: ``refuse`` or ``cut`` prompts that leave no room for it.
+            lm: Model from which the training starts.
+            prompts: The held-out prompts.
+            max_new_tokens: Largest number of response tokens.
+            on_long: ``refuse`` or ``cut`` prompts that leave no room for the response.
 
         Raises:
-            ConfigError: the model has no such layers, or the prompts are not those of the run that is resumed.
-            PromptError: prompts that cannot be encoded, all at once.
+            ConfigError: The model does not have one of the layers, or the prompts differ from those of the resumed
+                run.
+            PromptError: Some prompts cannot be encoded; the message lists all of them.
         """
         held_out = make_probes(lm, prompts, max_new_tokens, self.batch_tokens, on_long)
         self._probes = held_out.first(self.settings.probes)
         self._held_out = replace(held_out, encoded=tuple(e for e in held_out.encoded if e.prompt.check))
-        # What the numbers of two looks at one curve must have in common.
+        # A resumed run may continue the curves only if prompts and settings are the same.
         self._id = digest(
             [[e.input_ids for e in held_out.encoded], len(self._probes.encoded), max_new_tokens, vars(self.local)]
         )
@@ -100,28 +101,28 @@ class Looks:
                 self._concepts = ConceptWatch(layers, asked.components, asked.top_words, self.lexicon)
             if asked.pairs != "off":
                 self._pairs = PairWatch(layers, asked.top, self.lexicon)
-                _ = self.lexicon.threshold  # fetched now rather than found missing after the last step
+                _ = self.lexicon.threshold  # fetch the vectors now: an error after the last step would be too late
         if self._pending:
             self._restore(self._pending)
 
     def look(self, lm: LM, step: int, last: bool) -> dict[str, float]:
-        """Measure what is due.
+        """Measure the parts that are due at a step.
 
         Args:
-            lm: the model as it stands, plain and frozen.
-            step: optimizer steps done.
-            last: whether no look follows; then the held-out prompts are answered and conclusions drawn.
+            lm: The model at this step, frozen and without LoRA modules.
+            step: Number of optimizer steps done.
+            last: Whether this is the last look, which also answers the held-out prompts and runs the tests.
 
         Returns:
             The numbers under the names that loggers get.
         """
-        found = self.found
-        number = sorted({*found.steps, step}).index(step)
-        # Conclusions about other weights than those of the last step look anew, and so does a resumed run.
-        known = found.concluded is None and step in self._live
-        done = found.steps[step] if known else []
+        history = self.found
+        number = sorted({*history.steps, step}).index(step)
+        # Measure everything again if the run was resumed, or if the weights differ from those of the last step.
+        known = history.concluded is None and step in self._live
+        done = history.steps[step] if known else []
         due = [part for part in self.settings.due(number, last) if part not in done]
-        found.steps[step] = [*done, *due]
+        history.steps[step] = [*done, *due]
         self._live.add(step)
         points: list[Point] = []
         if {"follow", "density"} & set(due):
@@ -134,26 +135,26 @@ class Looks:
             points += rotation_points(step, self._timed(step, "rotation", lambda: watch.look(lm)))
         if "pairs" in due and (heads := self._pairs) is not None:
             points += self._timed(step, "pairs", lambda: self._verbs(heads, lm, step))
-        found.points |= {(p.step, p.measure, p.group): p for p in points}
-        if not found.before:
-            found.before = self._timed(step, "held_out", lambda: self._judge(lm))
+        history.points |= {(p.step, p.measure, p.group): p for p in points}
+        if not history.before:
+            history.before = self._timed(step, "held_out", lambda: self._judge(lm))
         if last:
-            found.after = self._timed(step, "held_out", lambda: self._judge(lm))
-            found.concluded = step
+            history.after = self._timed(step, "held_out", lambda: self._judge(lm))
+            history.concluded = step
             self._training = self._timed(step, "tests", self._conclude)
-        return logged(point for point in found.points.values() if point.step == step)
+        return logged(point for point in history.points.values() if point.step == step)
 
     def result(self) -> Training:
-        """Everything found; only after the last look."""
+        """Return all results; may be called only after the last look."""
         assert self._training is not None, "the last look was taken"
         return replace(self._training, curves=self.found.curves(), seconds=self.found.looks_table())
 
     def record(self) -> dict[str, Any]:
-        """What was found, as plain values."""
+        """Return rates with intervals, findings and times, as plain values."""
         return self.found.record(self._training.findings if self._training is not None else ())
 
     def state(self) -> dict[str, Any]:
-        """What was measured so far, as plain values and tensors."""
+        """Return the measurements so far, as plain values and tensors."""
         if not self.found.steps:
             return dict(self._pending)
         watches = {"concepts": self._concepts, "pairs": self._pairs}
@@ -161,7 +162,14 @@ class Looks:
         return {"id": self._id, **self.found.state(), **firsts}
 
     def take_up(self, state: Mapping[str, Any]) -> None:
-        """Take up what was measured before, now or as soon as the prompts are known."""
+        """Restore earlier measurements, at once or as soon as the prompts are encoded.
+
+        Args:
+            state: State from :meth:`state`.
+
+        Raises:
+            ConfigError: The state belongs to other prompts or settings.
+        """
         self._pending = dict(state)
         if state and hasattr(self, "_probes"):
             self._restore(state)
@@ -204,7 +212,7 @@ class Looks:
         texts = {"own": own}
         if self.settings.fixed:
             first = self.found.answers
-            # What the model still answers is explained already.
+            # Responses that are still the same as at the first look are already explained.
             same = {
                 m.encoded.prompt.id: m for m in own if answers[m.encoded.prompt.id] == first[m.encoded.prompt.id]
             }
@@ -220,11 +228,11 @@ class Looks:
     def _verbs(self, watch: PairWatch, lm: LM, step: int) -> list[Point]:
         section = watch.section(lm, self.settings.seed)
         parts = depth_parts(list(watch.layers), watch.depth)
-        heads = {name: int(part.sum()) * watch.heads for name, part in parts.items()}
+        heads = {name: int(in_part.sum()) * watch.heads for name, in_part in parts.items()}
         return pair_points(step, section.tables["verb_shares"], heads)
 
     def _judge(self, lm: LM) -> Judged:
-        """Whether each held-out prompt with a check is followed."""
+        """Return, for each held-out prompt with a check, whether the model follows it, and the response."""
         if not self._held_out.encoded:
             return {}
         answers = answer(lm, self._held_out)
@@ -233,10 +241,10 @@ class Looks:
         return {p.id: [followed(p.check, texts[p.id]), texts[p.id]] for p in prompts if p.check}
 
     def _conclude(self) -> Training:
-        found, seed = self.found, self.settings.seed
-        probes = probes_table(list(found.probes.values()))
+        history, seed = self.found, self.settings.seed
+        probes = probes_table(list(history.probes.values()))
         findings = behaviour_findings(
-            found.change, self._first, self._last, probes, self.local, found.concluded, seed
+            history.change, self._first, self._last, probes, self.local, history.concluded, seed
         )
         tables: dict[str, pd.DataFrame] = {}
         for watch in (self._concepts, self._pairs):
@@ -247,11 +255,12 @@ class Looks:
         about = provenance(
             **self._about,
             settings={**vars(self.local), "target": self.engine.target},
-            shift={**vars(self.settings), "looks": sorted(found.steps), "kept": found.concluded},
+            shift={**vars(self.settings), "looks": sorted(history.steps), "kept": history.concluded},
         )
-        held_out = found.held_out_table(self._held_out.encoded)
+        held_out = history.held_out_table(self._held_out.encoded)
         judged = list(Section(findings).findings)
-        return Training(judged, found.curves(), probes, held_out, found.looks_table(), found.change, about, tables)
+        curves, seconds = history.curves(), history.looks_table()
+        return Training(judged, curves, probes, held_out, seconds, history.change, about, tables)
 
 
 def _text(lm: LM, ids: Sequence[int]) -> str:

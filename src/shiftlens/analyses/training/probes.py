@@ -1,4 +1,4 @@
-"""What a model answers to a fixed set of prompts, and what its answers rest on."""
+"""Generates and attributes responses to a fixed set of probe prompts."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from shiftlens.scores.samples import Measured, measure
 from shiftlens.scores.settings import Settings
 
 Answers = dict[str, tuple[int, ...]]
-"""Id of a prompt -> ids of the response."""
+"""Token ids of the response to each prompt, by the prompt's id."""
 
 
 @dataclass(frozen=True)
 class Probes:
-    """Prompts as a model reads them.
+    """Prompts encoded for a model, with the settings of generation.
 
     Args:
-        encoded: the prompts.
-        stops: ids that end a response.
-        max_new_tokens: longest response.
-        batch_tokens: prompt and response tokens generated together.
+        encoded: Encoded prompts.
+        stops: Ids of the tokens that end a response.
+        max_new_tokens: Largest number of response tokens.
+        batch_tokens: Number of prompt and response tokens generated together.
     """
 
     encoded: tuple[Encoded, ...]
@@ -40,11 +40,19 @@ class Probes:
     batch_tokens: int
 
     def first(self, count: int | None) -> Probes:
-        """The same with the first prompts only; ``None`` is all."""
+        """Return the first prompts only, with the same settings.
+
+        Args:
+            count: Number of prompts; ``None`` for all.
+        """
         return replace(self, encoded=self.encoded[:count])
 
     def without(self, known: Mapping[str, object]) -> Probes:
-        """The same without the prompts that are known."""
+        """Return the probes without some prompts, with the same settings.
+
+        Args:
+            known: Mapping whose keys are the ids of the prompts to leave out.
+        """
         return replace(self, encoded=tuple(e for e in self.encoded if e.prompt.id not in known))
 
 
@@ -54,14 +62,14 @@ def make_probes(
     """Encode prompts for a model.
 
     Args:
-        lm: the model; only its tokenizer, template and settings are used.
-        prompts: the prompts.
-        max_new_tokens: longest response.
-        batch_tokens: prompt and response tokens generated together.
+        lm: The model; only its tokenizer, template and configuration are used.
+        prompts: Prompts to encode.
+        max_new_tokens: Largest number of response tokens.
+        batch_tokens: Number of prompt and response tokens generated together.
         on_long: ``refuse`` or ``cut`` prompts that leave no room for the response.
 
     Raises:
-        PromptError: prompts that cannot be encoded, all at once.
+        PromptError: Some prompts cannot be encoded; the message lists all of them.
     """
     context = getattr(lm.model.config.get_text_config(), "max_position_embeddings", None)
     room = None if context is None else context - max_new_tokens
@@ -78,36 +86,39 @@ def make_probes(
 
 def _stops(lm: LM) -> tuple[int, ...]:
     shipped = getattr(getattr(lm.model, "generation_config", None), "eos_token_id", None)
-    found = shipped if isinstance(shipped, list) else [shipped]
-    return tuple(sorted({int(i) for i in (*found, lm.tokenizer.eos_token_id) if i is not None}))
+    ids = shipped if isinstance(shipped, list) else [shipped]
+    return tuple(sorted({int(i) for i in (*ids, lm.tokenizer.eos_token_id) if i is not None}))
 
 
 def answer(lm: LM, probes: Probes) -> Answers:
-    """The model's own greedy responses.
+    """Generate the model's own responses greedily.
 
     Args:
-        lm: the model.
-        probes: the prompts.
+        lm: Model that generates the responses.
+        probes: Prompts to respond to.
+
+    Returns:
+        Token ids of each response, by the prompt's id.
     """
-    found: Answers = {}
+    answers: Answers = {}
     for batch in batches(by_cost([_request(e, probes, None) for e in probes.encoded]), probes.batch_tokens):
         texts = greedy(lm.model, [r.input_ids for r in batch], probes.max_new_tokens, probes.stops)
-        found |= {request.key: tuple(ids) for request, (ids, _) in zip(batch, texts, strict=True)}
-    return found
+        answers |= {request.key: tuple(ids) for request, (ids, _) in zip(batch, texts, strict=True)}
+    return answers
 
 
 def explain(
     lm: LM, probes: Probes, answers: Mapping[str, Sequence[int]], engine: Engine, settings: Settings, role: str
 ) -> list[Measured]:
-    """Scores of given responses, see :func:`shiftlens.scores.samples.measure`.
+    """Explain given responses and return their scores, see :func:`shiftlens.scores.samples.measure`.
 
     Args:
-        lm: who explains.
-        probes: the prompts.
-        answers: the response to each.
-        engine: how they are explained.
-        settings: L, b and p.
-        role: what to call the model: ``base`` before, ``tuned`` after the first step.
+        lm: Model that explains the responses.
+        probes: Prompts of the responses.
+        answers: Token ids of the response to each prompt.
+        engine: Attribution engine.
+        settings: Values of L, b and p.
+        role: Role recorded for the model: ``base`` before, ``tuned`` after the first step.
     """
     module = AttributionModule(lm, engine=engine)
     rows = module.predict_step([_request(e, probes, answers[e.prompt.id]) for e in probes.encoded])
@@ -126,10 +137,10 @@ def _request(encoded: Encoded, probes: Probes, answer: Sequence[int] | None) -> 
 
 
 def kept(measured: Sequence[Measured]) -> list[dict[str, Any]]:
-    """What :func:`restored` needs of some responses, as plain values and tensors.
+    """Convert explained responses to plain values and tensors, from which :func:`restored` rebuilds them.
 
     Args:
-        measured: the responses with their scores.
+        measured: Responses with their scores.
     """
     names = ("input_ids", "values", "log_probability", "rank")
     tensors = [{name: torch.from_numpy(getattr(m.row, name)) for name in names} for m in measured]
@@ -140,19 +151,19 @@ def kept(measured: Sequence[Measured]) -> list[dict[str, Any]]:
 def restored(
     rows: Sequence[Mapping[str, Any]], probes: Probes, settings: Settings, role: str = "base"
 ) -> list[Measured]:
-    """Measured responses from what was kept of them.
+    """Rebuild explained responses from the values of :func:`kept`.
 
     Args:
-        rows: of :func:`kept`.
-        probes: the prompts, in the same order.
-        settings: L, b and p.
-        role: whose they are.
+        rows: Values from :func:`kept`.
+        probes: Prompts of the responses, in the same order.
+        settings: Values of L, b and p.
+        role: Role recorded for the model that gave the responses.
     """
-    found = []
+    measured = []
     for encoded, row in zip(probes.encoded, rows, strict=True):
         arrays: dict[str, Any] = {
             name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in row.items()
         }
-        place = np.asarray(encoded.prompt_index, np.int32)
-        found.append(measure(role, encoded, Row(**arrays, prompt_index=place, finished=True), settings, "own"))
-    return found
+        index = np.asarray(encoded.prompt_index, np.int32)  # [prompt]
+        measured.append(measure(role, encoded, Row(**arrays, prompt_index=index, finished=True), settings, "own"))
+    return measured

@@ -1,4 +1,4 @@
-"""The analysis of a tuning run: before, during, after."""
+"""Builds the report of a tuning run: the model before, during and after tuning."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shiftlens.results.section import Section, Tile
 from shiftlens.stats.rates import Interval
 
 CHECKERS = 12
-"""Checkers listed on the page."""
+"""Number of checkers listed in the report."""
 _HERE = Path(__file__).parent
 _FIGURES = (
     (
@@ -68,7 +68,7 @@ _FIGURES = (
         "looked at; mean over verbs at the last look. Whiskers: 95 % intervals over verbs.",
     ),
 )
-"""Name of each figure, what draws it, its heading and its lead; the order is that of the page."""
+"""Name, drawing function, heading and lead of each figure, in the order of the report."""
 _TILES = (
     ("instruction_score", "Instruction score, own responses", ".2f"),
     ("fixed_instruction_score", "Instruction score, first responses", ".2f"),
@@ -78,12 +78,12 @@ _TILES = (
 
 
 def training_analysis(training: Training, command: str, examples: int = 4) -> Analysis:
-    """A measured tuning run as sections.
+    """Convert the results of a measured tuning run to an analysis with sections.
 
     Args:
-        training: The run.
-        command: What to run next.
-        examples: Prompts shown with their responses.
+        training: Results of the run.
+        command: Command that the report gives as the next step.
+        examples: Number of prompts shown with their responses.
     """
     start = str(training.provenance.get("start", {}).get("source", "the start"))
     kept = training.provenance.get("shift", {}).get("kept")
@@ -135,11 +135,11 @@ def training_analysis(training: Training, command: str, examples: int = 4) -> An
 
 
 def training_tiles(training: Training, curves: pd.DataFrame) -> list[Tile]:
-    """The headline numbers before and after tuning.
+    """Return the headline numbers before and after tuning.
 
     Args:
-        training: The run.
-        curves: Its curves up to the step whose weights were kept.
+        training: Results of the run.
+        curves: Curves of the run up to the step whose weights were kept.
     """
     tiles = []
     if (change := training.change) is not None:
@@ -176,7 +176,7 @@ def _percent(rate: float, interval: Interval) -> str:
 
 
 def _looks(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Seconds of each look: ``step, total, parts``."""
+    """Return the seconds of each look: ``step, total, parts``."""
     return [
         {
             "step": step, "total": float(rows["seconds"].sum()),

@@ -1,4 +1,4 @@
-"""Chooses what the page of a tuning shows: checks, and responses before, during and after."""
+"""Chooses the checks and responses that the report of a tuning shows."""
 
 from __future__ import annotations
 
@@ -9,28 +9,37 @@ import pandas as pd
 
 
 def by_checker(held_out: pd.DataFrame) -> list[dict[str, Any]]:
-    """Followed before and after by checker, most prompts first: ``checker, n, before, after``."""
+    """Count the prompts followed before and after tuning, by checker.
+
+    Args:
+        held_out: Table ``held_out`` of :class:`~shiftlens.analyses.training.findings.Training`.
+
+    Returns:
+        ``checker, n, before, after``; the checker with the most prompts comes first.
+    """
     rows = [
         {
             "checker": str(name),
-            "n": len(part),
-            "before": int(part["before"].sum()),
-            "after": int(part["after"].sum()),
+            "n": len(prompts),
+            "before": int(prompts["before"].sum()),
+            "after": int(prompts["after"].sum()),
         }
-        for name, part in held_out.groupby("checker", sort=True)
+        for name, prompts in held_out.groupby("checker", sort=True)
     ]
     return sorted(rows, key=lambda row: (-row["n"], row["checker"]))
 
 
 def choose_examples(probes: pd.DataFrame, count: int) -> list[dict[str, Any]]:
-    """Probes with their own responses before, in the middle and after: of each outcome the first, in turn.
+    """Choose probes to show with the model's own responses before, in the middle of, and after tuning.
+
+    Takes the first probe of each outcome, then the second of each, and so on.
 
     Args:
-        probes: of :class:`~shiftlens.analyses.training.findings.Training`.
-        count: most of them.
+        probes: Table ``probes`` of :class:`~shiftlens.analyses.training.findings.Training`.
+        count: Largest number of probes.
 
     Returns:
-        ``id, prompt, outcome, responses`` with ``when, step, text, followed, score`` each.
+        ``id, prompt, outcome, responses`` of each probe; each response has ``when, step, text, followed, score``.
     """
     own = probes[probes["text"] == "own"]
     steps = sorted(own["step"].unique().tolist())
@@ -41,9 +50,9 @@ def choose_examples(probes: pd.DataFrame, count: int) -> list[dict[str, Any]]:
     first, last = (own[own["step"] == step].set_index("id")["followed"] for step in (steps[0], steps[-1]))
     for name in first.index:
         groups[_OUTCOMES.get((first[name], last.get(name)), "not judged")].append(str(name))
-    order = [name for turn in range(count) for part in groups.values() for name in part[turn : turn + 1]]
-    outcome = {name: kind for kind, part in groups.items() for name in part}
-    found = []
+    order = [name for turn in range(count) for names in groups.values() for name in names[turn : turn + 1]]
+    outcome = {name: kind for kind, names in groups.items() for name in names}
+    examples = []
     for name in order[:count]:
         rows = own[own["id"].astype(str) == name].set_index("step")
         responses = [
@@ -53,8 +62,8 @@ def choose_examples(probes: pd.DataFrame, count: int) -> list[dict[str, Any]]:
             for step in looks if step in rows.index
         ]  # fmt: skip
         prompt = str(rows["prompt"].iloc[0])
-        found.append({"id": name, "prompt": prompt, "outcome": outcome[name], "responses": responses})
-    return found
+        examples.append({"id": name, "prompt": prompt, "outcome": outcome[name], "responses": responses})
+    return examples
 
 
 _OUTCOMES: Mapping[Any, str] = {

@@ -1,4 +1,4 @@
-"""What the shift callback is asked to measure, and how often."""
+"""Defines and checks the settings of the shift callback: what is measured, and how often."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class ShiftSettings:
     """Settings of :class:`shiftlens.callbacks.training.ShiftCurves`; the keys of ``conf/callbacks/shift.yaml``.
 
     Args:
-        every: optimizer steps between two looks; ``None`` is a quarter of the run.
-        probes: held-out prompts looked at each time; ``None`` is all.
-        follow: how often it is counted which instructions the probes' responses follow.
-        density: how often responses are explained: instruction score, density by region, position profile.
-        fixed: whether the responses of the first look are explained too.
-        rotation: how often feed-forward layers are taken apart.
-        pairs: how often attention heads are.
-        layers: layers of both; ``None`` is all.
-        components: concepts per layer.
-        top_words: words that make up a concept.
-        top: words per side and dimension of a head.
-        examples: prompts shown in the report with their responses.
-        seed: of bootstrap intervals, relabellings and random masks.
+        every: Number of optimizer steps between two looks; ``None`` for a quarter of the run.
+        probes: Number of held-out prompts measured at each look; ``None`` for all.
+        follow: How often followed instructions are counted in the probes' responses.
+        density: How often responses are explained: instruction score, density by region, position profile.
+        fixed: Whether each look also explains the responses of the first look.
+        rotation: How often the concepts of feed-forward layers are computed.
+        pairs: How often the word pairs of attention heads are computed.
+        layers: Layers whose concepts and word pairs are computed; ``None`` for all.
+        components: Number of concepts per layer.
+        top_words: Number of words of a concept.
+        top: Number of words per side and dimension of a head.
+        examples: Number of prompts shown in the report with their responses.
+        seed: Random seed for the bootstrap intervals, the relabellings and the random masks.
     """
 
     every: int | None = None
@@ -51,11 +51,11 @@ class ShiftSettings:
     seed: int = 0
 
     def due(self, look: int, last: bool) -> list[str]:
-        """The parts to measure at a look.
+        """Return the parts to measure at a look.
 
         Args:
-            look: its number, from 0.
-            last: whether it is the last one.
+            look: Number of the look, from 0.
+            last: Whether this is the last look.
 
         Example:
             >>> ShiftSettings(rotation=2, pairs="ends", fixed=False).due(1, last=False)
@@ -63,13 +63,13 @@ class ShiftSettings:
             >>> ShiftSettings(rotation=2, pairs="ends", follow="off").due(3, last=True)
             ['density', 'rotation', 'pairs']
         """
-        found = []
+        due_parts = []
         for part in PARTS:
             often = getattr(self, part)
             stride = {"each": 1, "ends": 0}.get(often, often) if isinstance(often, str) else often
             if stride != "off" and (last or look == 0 or (stride and look % int(stride) == 0)):
-                found.append(part)
-        return found
+                due_parts.append(part)
+        return due_parts
 
 
 _OFTEN = Number(1, words=("each", "ends", "off"))
@@ -112,7 +112,10 @@ def local_view(saliency: Mapping[str, Any]) -> tuple[Settings, Engine, int]:
     """Read L, b and p, the engine, and the tokens generated together from the configuration group ``saliency``.
 
     Args:
-        saliency: Values of the group; a key that is missing has its value in ``conf/saliency/default.yaml``.
+        saliency: Values of the group; a missing key has its value in ``conf/saliency/default.yaml``.
+
+    Returns:
+        Values of L, b and p; the attribution engine; and the number of tokens generated together.
 
     Raises:
         ConfigError: Lists every value that cannot be used.

@@ -1,6 +1,6 @@
-"""What changed in the weights since a first look: concepts of feed-forward layers, word pairs of heads.
+"""Measures what changed in the weights since the first look: concepts of feed-forward layers, word pairs of heads.
 
-What a layer is made of is hashed; a layer whose weights are those of the first look is not taken apart again.
+Each layer's weights are hashed; a layer with the same weights as at the first look is not analyzed again.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from shiftlens.weights.head_pairs import lexicon as pair_lexicon
 from shiftlens.words import Lexicon
 
 DRAWS = 100
-"""Random rotations that the concepts are held against."""
+"""Number of random rotations with which the concepts are compared."""
 
 
 def print_of(weight: Tensor) -> str:
-    """Hash of a matrix by its bytes.
+    """Return the hash of the bytes of a matrix.
 
     Example:
         >>> print_of(torch.ones(2)) == print_of(torch.ones(2)), print_of(torch.ones(2)) == print_of(torch.zeros(2))
@@ -41,16 +41,17 @@ def print_of(weight: Tensor) -> str:
 
 @dataclass
 class ConceptWatch:
-    """Concepts of some feed-forward layers, held against those of the first look.
+    """Compares the concepts of some feed-forward layers with those of the first look.
 
     Args:
-        layers: which layers, from 0.
-        components: concepts per layer.
-        top_words: words that make up a concept.
-        lexicon: the words.
-        first: layer -> its concepts at the first look.
-        prints: what those were made of: ``words`` and each layer.
-        last: layer -> its concepts at the latest look.
+        layers: Layers to analyze, from 0.
+        components: Number of concepts per layer.
+        top_words: Number of words of a concept.
+        lexicon: Words that name concepts.
+        first: Concepts of each layer at the first look.
+        prints: Hashes of the weights at the first look: of each layer, and of the embeddings of ``words``.
+        last: Concepts of each layer at the latest look.
+        depth: Number of layers of the model.
     """
 
     layers: Sequence[int]
@@ -63,15 +64,22 @@ class ConceptWatch:
     depth: int = field(default=0, init=False)
 
     def look(self, lm: LM) -> dict[int, tuple[float, float, float]]:
-        """How far each layer turned, see :func:`shiftlens.analyses.training.curves.rotation_points`."""
+        """Measure how far each layer's concepts rotated since the first look.
+
+        Args:
+            lm: The model at this step.
+
+        Returns:
+            For each layer the numbers for :func:`shiftlens.analyses.training.curves.rotation_points`.
+        """
         weights = view(lm.model)
         self.depth = weights.layers
-        found = {str(layer): print_of(weights.down(layer)) for layer in self.layers}
-        found["words"] = "".join(map(print_of, weights.output_embedding.blocks()))
-        self.prints = self.prints or found
-        words = found["words"] == self.prints["words"]
-        same = [layer for layer in self.layers if found[str(layer)] == self.prints[str(layer)]]
-        again = [layer for layer in self.layers if layer not in self.first or not words or layer not in same]
+        prints = {str(layer): print_of(weights.down(layer)) for layer in self.layers}
+        prints["words"] = "".join(map(print_of, weights.output_embedding.blocks()))
+        self.prints = self.prints or prints
+        same_words = prints["words"] == self.prints["words"]
+        same = [layer for layer in self.layers if prints[str(layer)] == self.prints[str(layer)]]
+        again = [layer for layer in self.layers if layer not in self.first or not same_words or layer not in same]
         names = self.lexicon.words.words
         made = dict(concepts_by_layer(lm, again, names, self.components, self.top_words)) if again else {}
         self.first = self.first or made
@@ -84,18 +92,22 @@ class ConceptWatch:
             return 0.0, 1.0, 0.0
         turned = compare_concepts(before, now)
         left = float(turned.left.sum(axis=1).mean())
-        if same:  # only the words did; equal matrices have equal components, and rounding is no angle
+        if same:  # only the words changed: the components are equal, and any angle would be a rounding error
             return 0.0, 1.0, left
         cosine = float(turned.cosine.astype(float).clip(max=1.0).mean())
         return float(np.degrees(turned.angles).mean()), cosine, left
 
     def conclusions(self, seed: int) -> Section | None:
-        """Tables ``rotation`` and ``rotation_layers`` and their findings; ``None`` before a look."""
+        """Return tables ``rotation`` and ``rotation_layers`` with their findings; ``None`` before the first look.
+
+        Args:
+            seed: Random seed for the bootstrap and the random rotations.
+        """
         if not self.last:
             return None
         names = self.lexicon.words.words
         base, tuned = (ModelConcepts(names, self.depth, layers) for layers in (self.first, self.last))
-        turned = {layer: compare_concepts(found, self.last[layer]) for layer, found in self.first.items()}
+        turned = {layer: compare_concepts(first, self.last[layer]) for layer, first in self.first.items()}
         k, width = next(iter(self.first.values())).components.shape
         null = random_rotation(width, k, DRAWS, seed)
         concepts, layers = rotation_tables(base, tuned, turned, null)
@@ -104,12 +116,12 @@ class ConceptWatch:
         )
 
     def state(self) -> dict[str, Any]:
-        """The first look as plain values and tensors."""
+        """Return the first look as plain values and tensors."""
         fields = {layer: {k: torch.from_numpy(v) for k, v in vars(f).items()} for layer, f in self.first.items()}
         return {"prints": dict(self.prints), "first": fields}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up a kept first look."""
+        """Restore the first look from the values of :meth:`state`."""
         self.prints = dict(state["prints"])
         self.first = {
             int(layer): LayerConcepts(**{name: value.numpy() for name, value in fields.items()})
@@ -119,14 +131,16 @@ class ConceptWatch:
 
 @dataclass
 class PairWatch:
-    """Word pairs of the heads of some layers, held against those of the first look.
+    """Compares the word pairs of the heads of some layers with those of the first look.
 
     Args:
-        layers: which layers, from 0.
-        top: words per side and dimension.
-        lexicon: the words, with their vectors.
-        first: layer -> the pairs of each head at the first look.
-        prints: what those were made of: ``words`` and each layer.
+        layers: Layers to analyze, from 0.
+        top: Number of words per side and dimension.
+        lexicon: Words of the pairs, with their vectors.
+        first: Pairs of each head of each layer at the first look.
+        prints: Hashes of the weights at the first look: of each layer, and of the embeddings of ``words``.
+        depth: Number of layers of the model.
+        heads: Number of heads of each layer.
     """
 
     layers: Sequence[int]
@@ -139,17 +153,22 @@ class PairWatch:
     _latest: Section | None = field(default=None, init=False)
 
     def section(self, lm: LM, seed: int) -> Section:
-        """A look, and the word pairs of the first look against those of now, as base against tuned."""
+        """Take a look, and compare the word pairs of the first look (as base) with the present ones (as tuned).
+
+        Args:
+            lm: The model at this step.
+            seed: Random seed for the bootstrap and the permutations.
+        """
         weights = view(lm.model)
         self.depth, self.heads = weights.layers, weights.heads
-        found = {str(layer): self._print(weights, layer) for layer in self.layers}
-        found["words"] = "".join(map(print_of, weights.input_embedding.blocks()))
-        self.prints = self.prints or found
-        words = found["words"] == self.prints["words"]
+        prints = {str(layer): self._print(weights, layer) for layer in self.layers}
+        prints["words"] = "".join(map(print_of, weights.input_embedding.blocks()))
+        self.prints = self.prints or prints
+        same_words = prints["words"] == self.prints["words"]
         again = [
             layer
             for layer in self.layers
-            if layer not in self.first or not words or found[str(layer)] != self.prints[str(layer)]
+            if layer not in self.first or not same_words or prints[str(layer)] != self.prints[str(layer)]
         ]
         heads, lexicon = tuple(range(weights.heads)), self.lexicon
         names = lexicon.words.words
@@ -166,7 +185,11 @@ class PairWatch:
         return self._latest
 
     def conclusions(self, seed: int) -> Section | None:
-        """Tables ``verb_shares`` and ``head_pairs`` and their findings, latest look; ``None`` before one."""
+        """Return tables ``verb_shares`` and ``head_pairs`` with findings of the latest look; ``None`` before one.
+
+        Args:
+            seed: Not used; the findings are those of :meth:`section`.
+        """
         if self._latest is None:
             return None
         tables = {name: self._latest.tables[name] for name in ("verb_shares", "head_pairs")}
@@ -175,7 +198,7 @@ class PairWatch:
     def _verbs(self) -> dict[str, dict[str, list[str]]]:
         words, groups = self.lexicon.words.words, (self.lexicon.instruction, self.lexicon.general)
         return {
-            kind: {verb: [words[place].lower() for place in places.tolist()] for verb, places in group.items()}
+            kind: {verb: [words[index].lower() for index in indices.tolist()] for verb, indices in group.items()}
             for kind, group in zip(KINDS, groups, strict=True)
         }
 
@@ -185,7 +208,7 @@ class PairWatch:
         return print_of(maps.query) + print_of(maps.key)
 
     def state(self) -> dict[str, Any]:
-        """The first look as plain values and tensors."""
+        """Return the first look as plain values and tensors."""
         fields = {
             layer: [torch.from_numpy(pairs.astype(np.int32)) for pairs in heads]
             for layer, heads in self.first.items()
@@ -193,7 +216,7 @@ class PairWatch:
         return {"prints": dict(self.prints), "first": fields}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up a kept first look."""
+        """Restore the first look from the values of :meth:`state`."""
         self.prints = dict(state["prints"])
         self.first = {
             int(layer): [pairs.numpy().astype(np.int64) for pairs in heads]
