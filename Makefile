@@ -22,8 +22,10 @@ lint: $(VENV)/.ready-dev
 types: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
+# With lines covered, also by the commands that tests start; ARGS leaves that out, as a part of the tests covers a part.
 unit: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak" $(if $(ARGS),$(ARGS),--cov --cov-report=)
+	$(if $(ARGS),,@echo "lines covered, in percent:" && $(BIN)/coverage report --format=total)
 
 # What to run while working: style and the tests that take seconds.
 quick: lint

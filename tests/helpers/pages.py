@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -20,6 +24,34 @@ def embedded(page: str, name: str) -> dict[str, Any]:
     assert found is not None
     data: dict[str, Any] = json.loads(found.group(1))
     return data
+
+
+@dataclass(frozen=True)
+class ShownMap:
+    """A saliency map as the page has it."""
+
+    prompt_id: str
+    role: str
+    prompt_tokens: list[str]
+    regions: list[str]
+    score: np.ndarray
+
+
+def maps_of(page: str) -> list[ShownMap]:
+    """The saliency maps embedded in a page: base and tuned of each prompt, in the order of the page."""
+    data = embedded(page, "data-maps")
+    ids = [html.unescape(name) for name in re.findall(r'<div class="prompt">\s*<h3>(.*?)</h3>', page)]
+    assert len(data["maps"]) == 2 * len(ids)
+    return [
+        ShownMap(
+            ids[place // 2],
+            packed["role"],
+            packed["rows"],
+            [data["regions"][region] for region in packed["regions"]],
+            np.frombuffer(base64.b64decode(packed["score"]), np.uint8).reshape(len(packed["rows"]), -1),
+        )
+        for place, packed in enumerate(data["maps"])
+    ]
 
 
 @contextmanager

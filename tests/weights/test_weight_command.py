@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,9 +20,7 @@ from helpers.plain_weights import (
     TOP_WORDS,
     VOCABULARY,
     plain_concepts,
-    plain_pairs,
     plain_top,
-    write_words,
 )
 from helpers.weight_callbacks import concepts_view, pairs_view
 from hydra import compose, initialize_config_module
@@ -31,30 +28,9 @@ from hydra.utils import instantiate
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-import shiftlens as sl
 from shiftlens.callbacks import Concepts, WordPairs
 from shiftlens.cli.analyze_command import resolved
 from shiftlens.errors import ConfigError
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    return write_words(tmp_path_factory.mktemp("words"))
-
-
-@pytest.fixture(scope="module")
-def files(words):
-    return Path(words["vocabulary"]).parent
-
-
-@pytest.fixture(scope="module")
-def lms(pair):
-    return {role: sl.load(str(folder)) for role, folder in zip(ROLES, pair, strict=True)}
-
-
-@pytest.fixture(scope="module")
-def plain(pair, lms, files):
-    return {role: plain_pairs(folder, lms[role], files) for role, folder in zip(ROLES, pair, strict=True)}
 
 
 @pytest.fixture(scope="module")

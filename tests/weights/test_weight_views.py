@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import json
 import shutil
-from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -20,9 +19,7 @@ from helpers.plain_weights import (
     TOP_WORDS,
     VOCABULARY,
     plain_concepts,
-    plain_pairs,
     plain_top,
-    write_words,
 )
 from helpers.tiny import tiny
 from helpers.weight_callbacks import concepts_view, pairs_view
@@ -40,27 +37,6 @@ from shiftlens.weights import by_layer as whole
 from shiftlens.weights.by_layer import ModelConcepts
 from shiftlens.weights.depth import depth_parts
 from shiftlens.words import Words, read_words, word_tokens
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    return write_words(tmp_path_factory.mktemp("words"))
-
-
-@pytest.fixture(scope="module")
-def files(words):
-    return Path(words["vocabulary"]).parent
-
-
-@pytest.fixture(scope="module")
-def lms(pair):
-    return {role: sl.load(str(folder)) for role, folder in zip(ROLES, pair, strict=True)}
-
-
-@pytest.fixture(scope="module")
-def plain(pair, lms, files):
-    return {role: plain_pairs(folder, lms[role], files) for role, folder in zip(ROLES, pair, strict=True)}
-
 
 # The Python interface
 
