@@ -12,7 +12,7 @@ import pandas as pd
 from shiftlens.analyses.faithfulness.compute import faithfulness_rows, rank_correlation
 from shiftlens.analyses.faithfulness.section import faithfulness_section
 from shiftlens.attribution import Request, Row
-from shiftlens.attribution.methods import REPLACEMENTS, Ablation
+from shiftlens.attribution.methods import REPLACEMENTS, Ablation, Gradient, Method
 from shiftlens.attribution.role import Role, Rows, given, keyed
 from shiftlens.callbacks.base import RowView
 from shiftlens.models.roles import ROLES
@@ -49,7 +49,8 @@ class Faithfulness(RowView):
         if any(request.key not in rows[name] for request in own):
             return own
         known = [(request, rows[name][request.key]) for request in own]
-        return [_ablation(request, roles[name], row, by) for request, row in known for by in self.replaced_by]
+        methods = [Gradient(), *map(Ablation, self.replaced_by)]
+        return [_by(method, request, roles[name], row) for request, row in known for method in methods]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
         """Return the section with the table ``faithfulness`` and its findings."""
@@ -57,11 +58,10 @@ class Faithfulness(RowView):
         for name in ROLES:
             role, known = roles[name], rows[name]
             for i in self._sample(roles):
-                encoded, row = role.encoded[i], known[role.requests[i].key]
-                estimate = row.values[: len(encoded.tokens)]
-                exact = {
-                    by: known[_ablation(role.requests[i], role, row, by).key].values for by in self.replaced_by
-                }
+                encoded, request = role.encoded[i], role.requests[i]
+                row = known[request.key]
+                estimate = known[_by(Gradient(), request, role, row).key].values[: len(encoded.tokens)]
+                exact = {by: known[_by(Ablation(by), request, role, row).key].values for by in self.replaced_by}
                 correlations = {by: rank_correlation(estimate, values) for by, values in exact.items()}
                 if len(exact) == 2:
                     correlations["zero_vs_mean"] = rank_correlation(*exact.values())
@@ -77,6 +77,9 @@ class Faithfulness(RowView):
         return sorted(chosen.tolist())
 
 
-def _ablation(request: Request, role: Role, row: Row, replaced_by: str) -> Request:
+def _by(method: Method, request: Request, role: Role, row: Row) -> Request:
+    """Build the request to explain a row's response by a method; the run's own if that is its method."""
+    if type(method) is type(request.method) is Gradient:
+        return request
     own = given(request, role, row, role)
-    return keyed(replace(own, include_response=False, method=Ablation(replaced_by)), role)
+    return keyed(replace(own, include_response=False, method=method), role)

@@ -13,7 +13,7 @@ from scipy import stats
 from shiftlens.analyses.faithfulness.compute import rank_correlation
 from shiftlens.analyses.faithfulness.findings import faithfulness_findings
 from shiftlens.attribution import AttributionModule, Engine, Request
-from shiftlens.attribution.methods.ablation import ablate
+from shiftlens.attribution.methods.ablation import Ablation, ablate
 from shiftlens.callbacks import Faithfulness
 from shiftlens.errors import ConfigError
 from shiftlens.models.identity import Identity
@@ -94,14 +94,14 @@ def test_a_token_that_rises_from_next_to_nothing_stays_finite():
     model = tiny("llama")
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(3000)
-    row = _row(model, replaced_by="zero")
+    row = _row(model, method=Ablation("zero"))
     assert np.isfinite(row.values).all()
     assert (row.values < -1e37).any()
 
 
 def test_a_row_of_ablation_holds_raw_importance_as_other_rows_do():
     model = tiny("llama")
-    row = _row(model, replaced_by="zero")
+    row = _row(model, method=Ablation("zero"))
     expected, _ = by_hand(model, "zero", probability)
     np.testing.assert_allclose(row.importance(), expected.numpy(), rtol=1e-5, atol=1e-9)
     assert row.engine == "ablation"
@@ -172,3 +172,11 @@ def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
     again, told = analyze(tmp_path, pair, *words)
     assert "to explain" not in told
     pd.testing.assert_frame_equal(again.tables["faithfulness"], table)
+
+
+def test_the_estimate_is_gradient_x_embedding_whatever_the_method_of_the_run(pair, tmp_path):
+    """What the findings say is compared; ablation against itself would agree in full."""
+    words = ["callbacks=faithfulness", "callbacks.faithfulness.n=2"]
+    usual, _ = analyze(tmp_path, pair, *words)
+    other, _ = analyze(tmp_path, pair, *words, "saliency.method=ablation")
+    pd.testing.assert_frame_equal(other.tables["faithfulness"], usual.tables["faithfulness"])

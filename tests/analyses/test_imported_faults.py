@@ -140,13 +140,13 @@ def test_values_of_the_configuration_are_all_checked(tmp_path):
         scores_options(config)
     lines = str(caught.value).splitlines()
     keys = (
-        "saliency",
+        "saliency.b",
         "data.levels",
         "data.limit",
+        "data.on_error",
         "report.maps",
         "seed",
         "data.datasets",
-        "data.on_error",
         "data.tuned",
         "a folder",
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import pytest
+import torch
+from helpers.tiny import tiny, tokenizer
 
-from shiftlens.attribution import Engine, Request
+from shiftlens.attribution import AttributionModule, Engine, Explained, Request
 from shiftlens.attribution.methods import METHODS, Ablation, Gradient, Method, method_from_config
 from shiftlens.attribution.role import Role, keyed
-from shiftlens.errors import ConfigError
-from shiftlens.models import Identity
+from shiftlens.errors import ConfigError, ShiftLensError
+from shiftlens.models import LM, Identity
 from shiftlens.support.marked import costs_only, numbers_of, numeric
 
 ASKED = Request("", (1, 2, 3), (1, 2), None, 8, (2,))
@@ -97,3 +99,70 @@ def test_methods_from_configuration():
     ):
         with pytest.raises(ConfigError, match=message):
             method_from_config(value)
+
+
+class _Plain(Method):
+    """A method of a user, with whatever identity."""
+
+    name = "plain"
+    words = "plain"
+
+    def __init__(self, settings=None) -> None:
+        self.settings = settings
+
+    def identity(self):
+        return self.settings
+
+    def explain(self, model, input_ids, sources, response, engine):
+        return Explained(torch.zeros(1, 1), engine.explain(model, input_ids, sources, response).reading, "none")
+
+
+def test_no_identity_gives_a_user_s_method_the_rows_of_another_or_hides_the_engine_s():
+    class Flipped(Gradient):
+        pass
+
+    methods = [
+        Gradient(),
+        Flipped(),
+        Ablation(),
+        _Plain({}),
+        _Plain({"ablation": "zero"}),
+        _Plain({"method": "steps"}),
+    ]
+    assert len({key(replace(ASKED, method=method)) for method in methods}) == len(methods)
+    hiding = replace(ASKED, method=_Plain({"target": "mine"}))
+    assert key(hiding) != key(hiding, Engine(target="logit_difference"))
+
+
+def test_settings_that_are_not_marked_are_refused_not_left_out():
+    class Careless(_Plain):
+        identity = Method.identity
+
+    with pytest.raises(TypeError, match="Careless: settings: make it a dataclass"):
+        key(replace(ASKED, method=Careless(8)))
+    with pytest.raises(ConfigError, match="saliency.method=.*make it a dataclass"):
+        method_from_config(Careless(8))
+
+
+def test_methods_that_cannot_be_made_or_named_are_configuration_errors(monkeypatch):
+    class Needs(_Plain):
+        def __init__(self, steps) -> None: ...
+
+    class Nameless(Gradient):
+        words = None
+
+    monkeypatch.setitem(METHODS, "needs", Needs)
+    monkeypatch.setitem(METHODS, "abstract", Method)
+    for value, message in (
+        ("needs", "steps"),
+        ("abstract", "abstract"),
+        (Nameless(), "needs the texts name and words"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            method_from_config(value)
+
+
+def test_a_method_that_gives_another_shape_is_refused_before_the_ledger():
+    module = AttributionModule(LM(tiny("llama"), tokenizer(), "none", Identity("m", "f", "", "float64")))
+    with pytest.raises(ShiftLensError, match=r"plain gave \(1, 1\) numbers for 2 sources and 2 response tokens"):
+        module.predict_step([replace(ASKED, response_ids=(7, 8), method=_Plain({}))])

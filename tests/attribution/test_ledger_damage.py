@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -164,3 +168,44 @@ def test_a_ledger_that_cannot_be_written_is_read_all_the_same(tmp_path, monkeypa
     monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(PermissionError("read-only")))
     assert Ledger(tmp_path, MODEL).missing(KEYS) == []
     assert "broken.parquet is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("0" * 32, "f" * 32), ("f" * 32, "0" * 32)])
+def test_a_row_that_does_not_answer_hides_no_other_whichever_shard_comes_first(names, tmp_path, monkeypatch):
+    wrong, asked = replace(ROWS[0], input_ids=ROWS[0].input_ids + 1), {ROWS[0].key: request(ROWS[0])}
+    ledger = Ledger(tmp_path, MODEL)
+    for name, stored in zip(names, (wrong, ROWS[0]), strict=True):
+        monkeypatch.setattr("shiftlens.attribution.ledger.uuid.uuid4", lambda name=name: SimpleNamespace(hex=name))
+        assert ledger.missing(asked) == KEYS[:1]
+        ledger.append([stored])
+    assert ledger.missing(asked) == Ledger(tmp_path, MODEL).missing(asked) == []
+    assert same(ledger.read(asked)[ROWS[0].key], ROWS[0])
+
+
+def test_a_damaged_footer_of_an_earlier_version_is_an_error_and_no_wait_without_end(tmp_path):
+    """pyarrow's reader with filters waits for ever where the type of the column of keys is damaged."""
+    ledger = Ledger(tmp_path, MODEL)
+    ledger.append(ROWS)
+    data = bytearray(shard_of(ledger).read_bytes())
+    shard_of(ledger).unlink()
+    kind = data.index(b"\x26\x00\x1c\x15\x0c\x19", len(data) - 8 - int.from_bytes(data[-8:-4], "little")) + 4
+    for bit in range(8):
+        data[kind] ^= 1 << bit
+        (ledger.folder / f"{bit:032}.parquet").write_bytes(data)
+        data[kind] ^= 1 << bit
+    script = f"""
+import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+from helpers.ledger_rows import MODEL
+from shiftlens.attribution import Ledger
+Ledger({str(tmp_path)!r}, MODEL).missing(["key-0"])
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_a_damaged_shard_that_cannot_be_moved_is_reported_once(tmp_path, monkeypatch, caplog):
+    ledger = Ledger(tmp_path, MODEL)
+    (ledger.folder / "broken.parquet").write_bytes(b"PAR1")
+    monkeypatch.setattr("pathlib.Path.replace", lambda *_: (_ for _ in ()).throw(PermissionError("read-only")))
+    for _ in range(3):
+        assert Ledger(tmp_path, MODEL).missing(KEYS[:1]) == KEYS[:1]
+    assert caplog.text.count("is left out") == 1 and "set aside" not in caplog.text

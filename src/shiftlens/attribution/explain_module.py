@@ -101,6 +101,11 @@ class AttributionModule(LightningModule):
             sources += range(len(request.input_ids), len(ids) - 1)
         explained = request.method.explain(self.model, ids, sources, len(response), self.engine)
         values, reading = explained.gradient.to(torch.float32), explained.reading
+        if values.shape != (len(sources), len(response)) or len(reading.rank) != len(response):
+            raise ShiftLensError(
+                f"the method {request.method.name} gave {tuple(values.shape)} numbers for {len(sources)} sources "
+                f"and {len(response)} response tokens"
+            )
         if not bool(torch.isfinite(values).all() and torch.isfinite(reading.log_probability).all()):
             raise ShiftLensError(
                 f"the attribution of the prompt {self.lm.tokenizer.decode(request.input_ids)!r} is not finite in "

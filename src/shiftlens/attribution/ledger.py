@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from shiftlens.attribution.request import Request
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 DAMAGED = "damaged"
 """Folder within that of a model for shards that were set aside."""
+_TOLD: set[Path] = set()
+"""Damaged shards that were reported and could not be moved."""
 
 
 class Ledger:
@@ -42,7 +45,7 @@ class Ledger:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._asked: set[str] = set()
         self._scanned: set[Path] = set()
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, list[Row]] = {}
 
     def missing(self, wanted: Iterable[str] | Mapping[str, Request]) -> list[str]:
         """The keys that have no sound row yet, in the order given, each once.
@@ -67,13 +70,20 @@ class Ledger:
         if not self._asked.issuperset(keys):
             self._asked.update(keys)
             self._scanned.clear()
+            self._rows.clear()
         shards = sorted(self.folder.glob("*.parquet"))
         for shard in shards:
             if shard not in self._scanned:
-                self._rows |= {key: row for key, row in self._shard(shard) if key not in self._rows}
+                for row in self._shard(shard):
+                    self._rows.setdefault(row.key, []).append(row)
                 self._scanned.add(shard)
-        have = {key: self._rows[key] for key in keys if key in self._rows}
-        return {key: row for key, row in have.items() if key not in requests or answers(row, requests[key])}
+        # A row that does not answer must not hide one of the same key, computed in its place, that does.
+        sound = ((key, self._first(key, requests.get(key))) for key in keys)
+        return {key: row for key, row in sound if row is not None}
+
+    def _first(self, key: str, request: Request | None) -> Row | None:
+        rows = self._rows.get(key, [])
+        return next((row for row in rows if request is None or answers(row, request)), None)
 
     def append(self, rows: Sequence[Row]) -> None:
         """Write rows as one new shard; on return they are on disk.
@@ -90,7 +100,7 @@ class Ledger:
         name = f"{uuid.uuid4().hex[:16]}-{_digest(data)}.parquet"
         write_whole(self.folder / name, lambda partial: partial.write_bytes(data))
 
-    def _shard(self, shard: Path) -> Iterator[tuple[str, Row]]:
+    def _shard(self, shard: Path) -> Iterator[Row]:
         """Sound rows of a shard among those asked for; a damaged shard is set aside."""
         try:
             data = shard.read_bytes()
@@ -103,17 +113,14 @@ class Ledger:
         try:
             if dash and _digest(data) != expected:
                 raise pa.ArrowInvalid("its bytes are not those that were written")
-            table = pq.read_table(
-                io.BytesIO(data), filters=[("key", "in", self._asked)], page_checksum_verification=True
-            )
-            records = table.to_pylist()
-        except (pa.ArrowException, OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+            # Not by pq.read_table: with filters it waits for ever where the type of a column is damaged.
+            table = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True).read()
+            asked = pc.is_in(table["key"], pa.array(sorted(self._asked), pa.string()))
+            rows = [from_record(record) for record in table.filter(asked).to_pylist()]
+        except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             self._set_aside(shard, error)
             return
-        for record in records:
-            row = from_record(record)
-            if row is not None:
-                yield row.key, row
+        yield from (row for row in rows if row is not None)
 
     def _set_aside(self, shard: Path, error: Exception) -> None:
         aside = self.folder / DAMAGED / shard.name
@@ -122,8 +129,11 @@ class Ledger:
             shard.replace(aside)
         except FileNotFoundError:  # another reader was faster
             return
-        except OSError:  # a folder that cannot be written: left where it is
-            aside = shard
+        except OSError:  # a folder that cannot be written
+            if shard not in _TOLD:
+                _TOLD.add(shard)
+                log.warning("%s is damaged (%s) and is left out; its samples are computed again", shard, error)
+            return
         log.warning(
             "%s is damaged (%s) and is set aside as %s; its samples are computed again", shard.name, error, aside
         )

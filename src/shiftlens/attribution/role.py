@@ -9,6 +9,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from shiftlens.attribution.engine import Engine
+from shiftlens.attribution.methods import Ablation, Gradient, Method
 from shiftlens.attribution.request import Request
 from shiftlens.attribution.row import Row, row_key
 from shiftlens.models.identity import Identity
@@ -101,10 +102,17 @@ def keyed(request: Request, role: Role) -> Request:
         role: Model that explains it.
     """
     own: Any = {"greedy": request.max_new_tokens, "stops": list(request.stops)}
-    settings: dict[str, Any] = {**role.engine.identity(), **request.method.identity()}
+    settings: dict[str, Any] = {**role.engine.identity(), **_of_method(request.method)}
     if request.include_response:
         settings["include_response"] = True
     response = own if request.response_ids is None else list(request.response_ids)
     return replace(
         request, key=row_key(role.identity, request.input_ids, request.prompt_index, response, settings)
     )
+
+
+def _of_method(method: Method) -> dict[str, Any]:
+    """What tells rows of a method from those of others, whatever its ``identity()`` is called and returns."""
+    if type(method) in (Gradient, Ablation):  # stored before there were other methods
+        return method.identity()
+    return {"method": {"name": method.name, "settings": method.identity()}}

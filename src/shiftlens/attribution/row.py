@@ -114,7 +114,7 @@ def row_key(
 
 
 def answers(row: Row, request: Request) -> bool:
-    """Whether a row answers a request: ids fed, given response, positions, shape, method.
+    """Whether a row answers a request: ids fed, given response, positions, shape, method, unit.
 
     Args:
         row: Row with the request's key.
@@ -129,6 +129,7 @@ def answers(row: Row, request: Request) -> bool:
         and (request.response_ids is not None or len(response) <= request.max_new_tokens)
         and row.values.shape == (sources, len(response))
         and row.method == request.method.name
+        and row.unit == "token"
     )
 
 

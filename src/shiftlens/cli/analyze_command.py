@@ -64,7 +64,7 @@ def _analyze(cfg: DictConfig) -> None:
     from shiftlens.results.analysis import Analysis
     from shiftlens.run.pipeline import run
     from shiftlens.run.scores_run import run_scores
-    from shiftlens.support.ranks import is_main_rank
+    from shiftlens.support.main_rank import is_main_rank
 
     console = Console(quiet=not is_main_rank())
     config = resolved(cfg)

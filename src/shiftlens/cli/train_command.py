@@ -30,7 +30,7 @@ def run_train(config: dict[str, Any], folder: Path) -> None:
     from shiftlens.run.tune_pipeline import next_command, tune
     from shiftlens.scratch import pretrain
     from shiftlens.support.conf_files import choices, model_config
-    from shiftlens.support.ranks import is_main_rank
+    from shiftlens.support.main_rank import is_main_rank
 
     console = Console(quiet=not is_main_rank())
     callbacks, problems = make_callbacks(config.get("callbacks"))

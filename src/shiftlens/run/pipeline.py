@@ -29,7 +29,7 @@ from shiftlens.run.runner import Runner
 from shiftlens.scores.precision import REDUCED, agreement
 from shiftlens.scores.samples import Measured, measure, samples_table
 from shiftlens.scores.scored import scored
-from shiftlens.support.ranks import is_main_rank
+from shiftlens.support.main_rank import is_main_rank
 
 
 def run(

@@ -27,7 +27,7 @@ from shiftlens.models.identity import digest
 from shiftlens.models.loading import LM, load_lm
 from shiftlens.models.quiet import quiet_libraries
 from shiftlens.scores.settings import Settings
-from shiftlens.support.ranks import is_main_rank
+from shiftlens.support.main_rank import is_main_rank
 from shiftlens.sweep import may_start_ranks
 
 

@@ -21,7 +21,7 @@ from shiftlens.models.pair import Pair, find_pair
 from shiftlens.models.quiet import quiet_libraries
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.results.provenance import provenance
-from shiftlens.support.ranks import is_main_rank
+from shiftlens.support.main_rank import is_main_rank
 from shiftlens.tuning.checkpoints import where_to_resume
 from shiftlens.tuning.examples import Example, examples
 from shiftlens.tuning.fit import TuneRecord, fit

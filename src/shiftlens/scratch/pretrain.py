@@ -23,7 +23,7 @@ from shiftlens.scratch.prefixed_logger import Prefixed
 from shiftlens.scratch.scratch_options import PretrainOptions, TextOptions, pretrain_options
 from shiftlens.scratch.text import Corpus, from_files, installed
 from shiftlens.scratch.tokenizer import make_tokenizer
-from shiftlens.support.ranks import is_main_rank
+from shiftlens.support.main_rank import is_main_rank
 from shiftlens.tuning.checkpoints import where_to_resume
 from shiftlens.tuning.examples import Example
 from shiftlens.tuning.fit import TuneRecord, fit

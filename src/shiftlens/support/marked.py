@@ -30,10 +30,12 @@ def numbers_of(settings: Any) -> dict[str, Any]:
     """The fields of a dataclass on which its results depend, by name.
 
     Args:
-        settings: Instance of a dataclass all of whose fields are made by :func:`numeric` or :func:`costs_only`.
+        settings: Instance of a dataclass all of whose fields are made by :func:`numeric` or :func:`costs_only`; or
+            an object without attributes, which has none.
 
     Raises:
-        TypeError: A field is not marked: nobody has decided whether results depend on it.
+        TypeError: A field is not marked, or an object with attributes is no dataclass: nobody has decided whether
+            results depend on them.
 
     Example:
         >>> @dataclasses.dataclass
@@ -43,6 +45,13 @@ def numbers_of(settings: Any) -> dict[str, Any]:
         >>> numbers_of(Settings())
         {'target': 'p'}
     """
+    if not dataclasses.is_dataclass(settings):
+        if vars(settings):
+            raise TypeError(
+                f"{type(settings).__name__}: {', '.join(vars(settings))}: make it a dataclass with numeric() and "
+                "costs_only() of shiftlens.support.marked, or define identity()"
+            )
+        return {}
     unmarked = [field.name for field in dataclasses.fields(settings) if _MARK not in field.metadata]
     if unmarked:
         raise TypeError(

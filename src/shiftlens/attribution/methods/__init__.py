@@ -33,8 +33,14 @@ def method_from_config(value: Any) -> Method:
         'gradient x embedding'
     """
     made = value if isinstance(value, Method) else pick("saliency.method", value, METHODS, GROUP)
-    if isinstance(made, type) and issubclass(made, Method):
-        made = made()
-    if not isinstance(made, Method):
-        raise ConfigError(f"saliency.method={value}: expected a Method, got {type(made).__name__}")
+    try:
+        if isinstance(made, type) and issubclass(made, Method):
+            made = made()
+        if not isinstance(made, Method):
+            raise ConfigError(f"saliency.method={value}: expected a Method, got {type(made).__name__}")
+        made.identity()
+    except TypeError as error:
+        raise ConfigError(f"saliency.method={value}: {error}") from error
+    if not all(isinstance(getattr(made, text, None), str) for text in ("name", "words")):
+        raise ConfigError(f"saliency.method={value}: {type(made).__name__} needs the texts name and words")
     return made

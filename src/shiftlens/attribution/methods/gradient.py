@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from shiftlens.attribution.engine import Engine, Explained
 from shiftlens.attribution.methods.method import Method
 
 
+@dataclass(frozen=True)
 class Gradient(Method):
     """First-order estimate of what the target loses without a token: ``<d f(y_m) / d E[x_n], E[x_n]>``."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -26,9 +25,15 @@ class Method(ABC):
     """What a finding calls the method."""
 
     def identity(self) -> dict[str, Any]:
-        """What tells rows of this method from those of others in the ledger key, as plain JSON values."""
-        settings: dict[str, Any] = numbers_of(self) if dataclasses.is_dataclass(self) else {}
-        return {"method": self.name, **settings}
+        """Settings of the method on which its numbers depend, as plain JSON values.
+
+        They are in the key of a row, beside the name of the method. By default they are the ``numeric`` fields of
+        a dataclass.
+
+        Raises:
+            TypeError: The method has settings that are not marked; then it has to define this function.
+        """
+        return numbers_of(self)
 
     @abstractmethod
     def explain(
