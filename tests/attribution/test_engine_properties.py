@@ -24,10 +24,10 @@ from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.plan import cost
 from shiftlens.attribution.plan.memory import free_bytes, need
 from shiftlens.attribution.plan.row_counts import token_rows
-from shiftlens.scores.precision import agreement
 from shiftlens.attribution.targets import TARGETS, at_logits, stored
 from shiftlens.errors import ShiftLensError
 from shiftlens.models import LM, Identity
+from shiftlens.scores.precision import agreement
 
 TINY = Identity("m", "f", "", "float64")
 

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from helpers.plain_shift import NEW, B, L, P
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from rich.console import Console
 
 import shiftlens as sl
+from helpers.plain_shift import B, L, P
 from shiftlens.analyses.training import findings as training
 from shiftlens.callbacks import ShiftCurves
 from shiftlens.models.loading import LM
