@@ -183,7 +183,8 @@ class ShiftCurves(TrainingLook):
 
     def _measure(self, lm: LM, step: int, last: bool) -> None:
         started, measured = time.monotonic(), self.looks.found
-        history = [] if self._module is None else self._module.history
+        # A module other than TuningModule needs lm_source and snapshot() alone; it may keep no losses.
+        history = getattr(self._module, "history", [])
         measured.losses = [(int(at), str(name), float(value)) for at, name, value in history]
         again = last and step in measured.steps
         values = self.looks.look(lm, step, last)

@@ -21,6 +21,7 @@ import shiftlens as sl
 from shiftlens.errors import SourceError
 
 torch.set_num_threads(1)
+collect_ignore_glob = ["*conftest.py"]  # fixtures only: doctests would import several modules of one name
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from shiftlens.report.training_page import by_checker, choose_examples, tell
 
 from shiftlens.analyses.training.curves import Point, checker, curves_table, follow_points, logged, pair_points
 from shiftlens.analyses.training.findings import (
@@ -18,10 +17,13 @@ from shiftlens.analyses.training.findings import (
     follow_finding,
     probes_table,
     trend_findings,
-    two_sided,
 )
+from shiftlens.analyses.training.shown_examples import by_checker, choose_examples
 from shiftlens.analyses.training.training_settings import ShiftSettings, local_view, shift_settings
 from shiftlens.errors import ConfigError
+from shiftlens.results.section import Section
+from shiftlens.results.sentence import sentence
+from shiftlens.results.verdict import judge
 from shiftlens.stats.rates import paired_interval, rate_change, wilson
 
 Z = 1.959963984540054
@@ -102,7 +104,7 @@ def made_probes(scores: dict[str, dict[int, list[float]]]) -> pd.DataFrame:
 def test_density_findings_are_paired_tests_corrected_together():
     first, last, fixed = [0.2, 0.5, 0.4, 0.9, 0.3], [0.6, 0.8, 0.5, 1.3, 0.5], [0.3, 0.4, 0.5, 0.8, 0.4]
     probes = made_probes({"own": {0: first, 6: last}, "fixed": {0: first, 6: fixed}})
-    found = {finding.name: finding for finding in density_findings(probes, (0, 6))}
+    found = {finding.name: finding for finding in Section(density_findings(probes, (0, 6))).findings}
     assert len(found) == 6
     own = found["tuning/own/density_instruction"]
     difference = (np.array(last) - np.array(first)) / 2
@@ -118,12 +120,12 @@ def test_density_findings_are_paired_tests_corrected_together():
     assert [corrected for _, corrected in tested] == pytest.approx(np.maximum.accumulate(steps).tolist())
     assert own.p_corrected is not None
     assert own.verdict == ("supported" if own.p_corrected <= 0.05 else "not supported")
-    assert two_sided(replace(own, p_corrected=0.2)).verdict == "not supported"
+    assert judge(replace(own, p_corrected=0.2)).verdict == "not supported"
 
 
 def test_trend_is_the_mean_rank_correlation_of_the_prompts():
     looks = {0: [1.0, 4.0, 2.0], 3: [2.0, 3.0, 2.0], 6: [3.0, 2.0, 2.0], 9: [5.0, 3.5, 2.0]}
-    (own,) = trend_findings(made_probes({"own": looks}))
+    (own,) = Section(trend_findings(made_probes({"own": looks}))).findings
 
     def rho(values):
         ranks = [sorted(values).index(v) for v in values]
@@ -131,27 +133,35 @@ def test_trend_is_the_mean_rank_correlation_of_the_prompts():
 
     assert own.effect == pytest.approx((rho([1, 2, 3, 5]) + rho([4, 3, 2, 3.5]) + 0) / 3)
     assert own.n == 3
-    (few,) = trend_findings(made_probes({"own": {step: looks[step] for step in (0, 3, 9)}}))
-    assert few.verdict == "not testable" and "needs at least 4 looks, has 3" in few.note
+    (few,) = Section(trend_findings(made_probes({"own": {step: looks[step] for step in (0, 3, 9)}}))).findings
+    assert few.verdict == "not testable" and few.why_not == "needs at least 4 looks, has 3"
 
 
 def test_no_trend_is_found_where_there_is_none():
     # Every order of four looks once: the mean rho is exactly 0.
     orders = np.array(list(permutations([1.0, 2.0, 3.0, 4.0])))
     looks = {step: orders[:, i].tolist() for i, step in enumerate((0, 1, 2, 3))}
-    (found,) = trend_findings(made_probes({"own": looks}))
+    (found,) = Section(trend_findings(made_probes({"own": looks}))).findings
     assert found.effect == pytest.approx(0, abs=1e-12)
     assert found.verdict == "not supported"
-    assert "has no clear trend" in tell(found)
+    assert sentence(found).startswith(f"{found.question} On d: mean Spearman rho 0.00 [")
+    assert "higher" not in sentence(found)
 
 
 def test_sentences_claim_a_change_only_with_its_p():
-    rose = follow_finding(rate_change([False] * 20, [True] * 12 + [False] * 8), "mine")
-    assert "Follow rate on held-out prompts: rose, 0% before and 60% after" in tell(rose)
-    fell = follow_finding(rate_change([True] * 20, [True] * 8 + [False] * 12), "mine")
-    assert "fell" in tell(fell) and fell.verdict == "supported" and fell.effect == pytest.approx(-0.6)
-    same = follow_finding(rate_change([True, False], [False, True]), "mine")
-    assert "no clear change" in tell(same) and same.verdict == "not supported"
+    def told(before, after):
+        return judge(follow_finding(rate_change(before, after), "mine"))
+
+    rate = "On mine, the follow rate on held-out prompts"
+    rose = told([False] * 20, [True] * 12 + [False] * 8)
+    assert sentence(rose).startswith(f"{rate} is higher for after than for before: 60.0% vs 0.0%, difference of")
+    assert rose.verdict == "supported"
+    fell = told([True] * 20, [True] * 8 + [False] * 12)
+    assert sentence(fell).startswith(f"{rate} is higher for before than for after: 100.0% vs 40.0%")
+    assert fell.verdict == "supported" and fell.effect == pytest.approx(-0.6)
+    same = told([True, False], [False, True])
+    assert sentence(same).startswith(f"{rate} shows no clear difference between before and after: 50.0% vs 50.0%")
+    assert same.verdict == "not supported"
 
 
 def test_examples_take_each_outcome_in_turn():
