@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from shiftlens.results.finding import Control, Finding
 
-EVIDENCE_VERSION = 2
+EVIDENCE_VERSION = 1
 """Version of the rules and of the list of controls, see the changelog in ``docs/evidence.md``."""
 
 SUPPORTED = "supported"
