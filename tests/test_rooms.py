@@ -98,7 +98,8 @@ def test_files_are_short():
         str(path.relative_to(ROOT)): lines
         for folder in ("src", "callbacks", "hooks", "tests", "benchmarks", "scripts")
         for path in (ROOT / folder).rglob("*.py")
-        if "/callbacks/" not in str(path.relative_to(ROOT / folder)) and (lines := len(path.read_text().splitlines())) > 300
+        if "/callbacks/" not in str(path.relative_to(ROOT / folder))
+        and (lines := len(path.read_text().splitlines())) > 300
     }
     assert long == {}
 

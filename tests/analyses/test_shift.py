@@ -39,7 +39,11 @@ def test_curves_are_the_scores_of_the_model_at_that_step(pair, shift_run, held_o
         assert found[1][name] == pytest.approx(last[name], abs=1e-5), name
         assert found[1][f"fixed_{name}"] == pytest.approx(fixed[name], abs=1e-5), name
     assert abs(last["instruction_score"] - fixed["instruction_score"]) > 1e-3
-    assert sorted(shift_run.shift.looks.found.steps) == [0, 2, 4]  # one look for each, not one for each micro-batch
+    assert sorted(shift_run.shift.looks.found.steps) == [
+        0,
+        2,
+        4,
+    ]  # one look for each, not one for each micro-batch
 
 
 def test_follow_rates_are_those_of_the_responses(shift_run):

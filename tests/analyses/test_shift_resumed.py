@@ -47,7 +47,9 @@ def test_a_run_killed_before_its_conclusions_still_draws_them(pair, shift_run, h
     shift = callback(tmp_path, held_out, shift_words)
     lm = tune(pair, tmp_path, [shift], ckpt_path=shift_run.folder / "checkpoints" / "last.ckpt")  # no step is left
     shift.conclude(LM(plain_model(lm.model), lm.tokenizer, lm.template, lm.identity), 4)
-    ours, theirs = (pd.read_parquet(folder / "tables" / "curves.parquet") for folder in (tmp_path, shift_run.folder))
+    ours, theirs = (
+        pd.read_parquet(folder / "tables" / "curves.parquet") for folder in (tmp_path, shift_run.folder)
+    )
     pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
     assert shift.record()["findings"] == shift_run.shift.record()["findings"]
 

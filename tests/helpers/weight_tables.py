@@ -144,7 +144,10 @@ def finding(
     return Finding(*head, **{**usual, **more})
 
 
-_COSINE, _GAINED = "mean |cosine| of a concept and its match", "share of changed heads that gained pairs with a verb"
+_COSINE, _GAINED = (
+    "mean |cosine| of a concept and its match",
+    "share of changed heads that gained pairs with a verb",
+)
 _TURNED: dict[str, Any] = {"effect_name": "mean matched |cosine|", "expected": "pair"}
 _SHARE: dict[str, Any] = {"effect_name": "difference in share", "unit": "%"}
 _VERBS: dict[str, Any] = {"expected": "instruction", "unit": "%"}

@@ -198,7 +198,10 @@ def test_sections_of_models_that_cannot_be_compared_say_why(tables: dict[str, pd
     sections = page.split("<section")
     for title, why in ((CONCEPTS, layers), (PAIRS, heads)):
         (section,) = (part for part in sections if f">{title}</h2>" in part)
-        assert f"Not testable on {'feed-forward layers' if title == CONCEPTS else 'attention heads'}: {why}." in section
+        assert (
+            f"Not testable on {'feed-forward layers' if title == CONCEPTS else 'attention heads'}: {why}."
+            in section
+        )
     # Descriptions that are not complete: the rotation is told, and why the rest is not.
     stopped = replace(CONCEPT_FINDINGS["interpretable"][0], p=None, why_not="4 done, budget spent")
     some = {name: tables[name] for name in ("concepts", "explained_variance", "rotation", "rotation_layers")}
