@@ -1,4 +1,4 @@
-"""The report, the tables and what loggers receive, on an run made up here."""
+"""The report, the tables and the closing summary, on a run made up here."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import json
 import math
 import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,24 +15,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers.made_up_run import HOSTILE, MadeUpRun, made_up_run
-from lightning.pytorch.loggers import CSVLogger, WandbLogger
+from helpers.pages import browser_page, embedded
 from rich.console import Console
 
 from shiftlens.analyses.density.figures import density_by_region, position_profile, saliency_heatmap
 from shiftlens.models.roles import ROLES
-from shiftlens.report.log_analysis import log_analysis, scalars
-from shiftlens.report.make_sinks import sink_of
 from shiftlens.report.page import render_report, write_report
 from shiftlens.report.terminal import print_summary
-from shiftlens.report.wandb_sink import WandbSink
 from shiftlens.report.write_tables import write_tables
 from shiftlens.results.finding import Group
 from shiftlens.results.render import script_json
-from shiftlens.results.section import Section
 from shiftlens.results.sentence import sentence
 from shiftlens.support.whole_files import write_text
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="module")
@@ -56,13 +48,6 @@ def hostile() -> MadeUpRun:
         profile=profile,
         provenance={**run.provenance, "models": models},
     )
-
-
-def embedded(page: str, name: str) -> dict:
-    """JSON of a script block, cut out as an HTML parser does: up to the first closing tag."""
-    found = re.search(rf'<script type="application/json"[^>]* id="{name}"[^>]*>(.*?)</script', page, re.S | re.I)
-    assert found is not None
-    return json.loads(found.group(1))
 
 
 def test_figures_show_means_and_intervals_of_the_samples(run: MadeUpRun) -> None:
@@ -216,19 +201,8 @@ def test_report_of_a_large_map_stays_small() -> None:
 
 
 def test_report_in_a_browser(hostile: MadeUpRun, tmp_path: Path) -> None:
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
     path = write_report(hostile.analysis, tmp_path / "report.html")
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        errors: list[str] = []
-        requests: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.as_uri())
+    with browser_page(path) as (page, errors, requests):
         page.wait_for_selector("#figure-position_profile .main-svg")
         assert page.evaluate("window.hacked") is None
         assert page.locator("img").count() == 0
@@ -251,7 +225,6 @@ def test_report_in_a_browser(hostile: MadeUpRun, tmp_path: Path) -> None:
         light = page.evaluate(pixels)
         page.emulate_media(color_scheme="dark")
         page.wait_for_function(f"before => ({pixels})() !== before", arg=light)
-        browser.close()
 
 
 def test_terminal_shows_findings_and_paths(run: MadeUpRun) -> None:
@@ -266,81 +239,3 @@ def test_terminal_shows_findings_and_paths(run: MadeUpRun) -> None:
     assert "not testable" not in text
     reason = "Not testable (1 sample was not followed, 2 are needed): density/followed_vs_unfollowed on verifiable"
     assert reason in text.replace("\n", " ")
-
-
-def test_scalars_have_stable_names(run: MadeUpRun) -> None:
-    values = scalars(run.analysis)
-    table = run.samples.set_index("role")
-    means = {role: sum(table.loc[role, "instruction_score"]) / 6 for role in ROLES}
-    assert values["base/instruction_score"] == pytest.approx(means["base"])
-    assert values["shift/instruction_score"] == pytest.approx(means["tuned"] - means["base"])
-    assert values["tuned/follow_rate"] == pytest.approx(sum(table.loc["tuned", "followed"]) / 6)
-    assert values["findings/density/base_vs_tuned/verifiable/p"] == 3.2e-6
-    assert "findings/density/followed_vs_unfollowed/verifiable/p" not in values
-    unknown = run.samples.assign(followed=pd.array([pd.NA] * len(run.samples), dtype="boolean"))
-    assert not any("follow_rate" in name for name in scalars(replace(run, samples=unknown).analysis))
-
-
-def test_csv_logger_receives_one_row(run: MadeUpRun, tmp_path: Path) -> None:
-    logger = CSVLogger(tmp_path)
-    log_analysis(run.analysis, [sink_of("csv", logger)], None)
-    rows = pd.read_csv(Path(logger.log_dir) / "metrics.csv")
-    assert len(rows) == 1
-    assert rows.loc[0, "shift/instruction_score"] == pytest.approx(
-        scalars(run.analysis)["shift/instruction_score"]
-    )
-
-
-def test_offline_wandb_run_reads_back(run: MadeUpRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wandb = pytest.importorskip("wandb")
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("WANDB_SILENT", "true")
-    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
-    report = tmp_path / "report.html"
-    report.write_text("<!doctype html>")
-    big = pd.concat([run.tokens] * 100, ignore_index=True).head(10_001)
-    assert len(big) == 10_001
-    edge = pd.DataFrame({"row": range(10_000)})
-    logger = WandbLogger(project="test", save_dir=str(tmp_path), settings=wandb.Settings(x_disable_stats=True))
-    log_analysis(
-        replace(run, tokens=big, further=[Section(tables={"edge": edge})]).analysis, [WandbSink(logger)], report
-    )
-    run_dir = Path(logger.experiment.dir).parent
-    wandb.finish()
-
-    def inspect(*options: str) -> str:
-        tool = Path(sys.executable).with_name("wandb")
-        command = [tool, "leet", "inspect", *options, "--json", run_dir]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-
-    back = json.loads(inspect("--summary"))
-    assert back["config"]["provenance"]["models"]["tuned"]["source"] == "org/tuned-1b"
-    summary = back["summary"]
-    for name, value in scalars(run.analysis).items():
-        assert summary[name] == pytest.approx(value), name
-    for name in ("findings", "samples", "profile"):
-        assert summary[f"tables/{name}"]["_type"] == "table-file"
-    assert summary["tables/samples"]["nrows"] == len(run.samples)
-    # The longest table that is kept whole; one row more, and it is an artifact.
-    assert summary["tables/edge"]["nrows"] == 10_000
-    kept = json.loads((run_dir / "files" / summary["tables/edge"]["path"]).read_text())
-    assert kept["data"] == [[row] for row in range(10_000)]
-    assert "tables/tokens" not in summary
-    assert summary["findings/density/base_vs_tuned/verifiable/stands"] == 1
-    assert summary["findings/density/base_vs_tuned/verifiable/verdict"] == "supported"
-    for name in (
-        "charts/density_by_region",
-        "charts/position_profile",
-        "charts/sensitivity",
-        "maps/0/base",
-        "maps/2/tuned",
-    ):
-        assert summary[name]["_type"] == "plotly-file"
-    records = [json.loads(line) for line in inspect().splitlines()]
-    assert len([record for record in records if record["type"] == "history"]) == 1
-    artifacts = [record["artifact"] for record in records if record["type"] == "artifact"]
-    files = {file["path"]: (a["type"], file) for a in artifacts for file in a["manifest"]["contents"]}
-    assert files["report.html"][0] == "report"
-    kind, file = files["tokens.parquet"]
-    assert kind == "table"
-    pd.testing.assert_frame_equal(pd.read_parquet(file["local_path"]), big)
