@@ -160,7 +160,7 @@ def rejected(p: float | None, effect: float | None, one_sided: bool) -> bool:
     """
     if p is None or not p <= ALPHA:
         return False
-    return not one_sided or (effect is not None and effect > 0)
+    return bool(not one_sided or (effect is not None and effect > 0))
 
 
 def _finite(value: Any) -> Any:
