@@ -23,6 +23,7 @@ from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.plan import cost
 from shiftlens.attribution.plan.memory import free_bytes, need
 from shiftlens.attribution.plan.row_counts import token_rows
+from shiftlens.attribution.request import batches, by_cost
 from shiftlens.attribution.targets import TARGETS, at_logits, stored
 from shiftlens.errors import ShiftLensError
 from shiftlens.models import LM, Identity
