@@ -37,3 +37,10 @@ def real_base():
         return sl.load("bundled:base")
     except SourceError as error:
         pytest.skip(f"the real model is not to be had: {error}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the examples in docstrings as quick."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem):
+            item.add_marker("quick")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).parents[1]
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "src" / "shiftlens", ROOT / "callbacks", ROOT / "hooks"]
 FLOORS: tuple[set[str], ...] = (

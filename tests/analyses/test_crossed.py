@@ -19,6 +19,8 @@ from shiftlens.analyses.crossed.findings import crossed_findings
 from shiftlens.errors import ConfigError, PromptError
 from shiftlens.report.page import render_report
 
+pytestmark = pytest.mark.quick
+
 ROLES = ("base", "tuned")
 
 

@@ -20,6 +20,8 @@ from shiftlens.stats.one_sample import mean_of
 from shiftlens.stats.regression import adjusted
 from shiftlens.stats.two_groups import hedges_g, independent, paired
 
+pytestmark = pytest.mark.quick
+
 
 def test_welch_t_by_hand():
     rng = np.random.default_rng(0)

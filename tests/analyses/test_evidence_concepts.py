@@ -15,6 +15,8 @@ from shiftlens.analyses.concepts.findings import ConceptEvidence, concept_eviden
 from shiftlens.analyses.concepts.keywords import keyword_ranks
 from shiftlens.annotate import LEVELS, TASKS, Annotation
 
+pytestmark = pytest.mark.quick
+
 NONE = Annotation(None, None, None)
 
 

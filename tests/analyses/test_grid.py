@@ -18,6 +18,8 @@ from shiftlens.scores.samples import measure, samples_table
 from shiftlens.scores.scored import Scored, scored
 from shiftlens.scores.settings import Settings
 
+pytestmark = pytest.mark.quick
+
 
 def record(importance, n_instruction=2, prompt=None, **fields):
     n = len(importance) if prompt is None else prompt

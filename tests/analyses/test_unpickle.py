@@ -13,6 +13,8 @@ from helpers.bomb import Bomb
 from shiftlens.analyses.imported.read_pickles import find_parts, is_kept
 from shiftlens.analyses.imported.unpickle import Array, unpickle
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_malicious_pickle_is_refused_unrun(tmp_path, protocol):

@@ -12,6 +12,8 @@ from shiftlens.annotate.chance import Features, best_feature, corrected, rank_p
 from shiftlens.annotate.nearness import directions, near_seeds, together
 from shiftlens.annotate.spelling import affix_meanings, spell
 
+pytestmark = pytest.mark.quick
+
 # --- chance ---------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,8 @@ from shiftlens.errors import ConfigError, ShiftLensError
 from shiftlens.models import LM, Identity
 from shiftlens.support.marked import costs_only, numbers_of, numeric
 
+pytestmark = pytest.mark.quick
+
 ASKED = Request("", (1, 2, 3), (1, 2), None, 8, (2,))
 
 

@@ -16,6 +16,8 @@ from shiftlens.errors import SourceError
 from shiftlens.models import find_layers, fingerprint, identify, load_lm, pair_from_config
 from shiftlens.run import pipeline
 
+pytestmark = pytest.mark.command
+
 CHANGED = "changed while this run was going on: .*start the run again"
 
 

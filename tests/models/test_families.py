@@ -27,6 +27,8 @@ from transformers.models.llama.modeling_llama import repeat_kv
 from shiftlens.models.families import FAMILIES as KNOWN
 from shiftlens.models.families import view
 
+pytestmark = pytest.mark.quick
+
 EVERY = (*FAMILIES, *MORE)
 IDS = torch.randperm(VOCAB, generator=torch.Generator().manual_seed(0))[:12, None]
 LAYERS = ("DecoderLayer", "GPT2Block", "GPTNeoXLayer")

@@ -22,6 +22,8 @@ from shiftlens.errors import SourceError
 from shiftlens.models.families import FamilyView, view
 from shiftlens.models.families.family_view import Block
 
+pytestmark = pytest.mark.quick
+
 ADVICE = "Override `_gain` and `_shift`, or `_fold`, in the view class of this family"
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # these norms compute in float32
 

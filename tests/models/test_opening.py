@@ -16,6 +16,8 @@ from shiftlens.models import ROLES, find_pair, open_role, pair_from_config
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
 
+pytestmark = pytest.mark.quick
+
 TEXT = "Write the words in order"
 
 

@@ -10,6 +10,8 @@ from shiftlens.errors import ConfigError
 from shiftlens.prompts import EncodeError, Prompt, encode
 from shiftlens.prompts.encode import _mend_offsets, token_texts
 
+pytestmark = pytest.mark.quick
+
 TEXT = "Fix the grammar: me and him goes"
 PROMPT = Prompt("a", TEXT, ((0, 16),), ((17, 32),))
 

@@ -14,6 +14,8 @@ from shiftlens.errors import ConfigError, PromptError
 from shiftlens.prompts.readers import read_prompts
 from shiftlens.prompts.schema import Prompt
 
+pytestmark = pytest.mark.quick
+
 
 def test_jsonl_reads_every_field(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verifiable, "check_problems", lambda check: None, raising=False)

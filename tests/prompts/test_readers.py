@@ -22,6 +22,8 @@ from shiftlens.prompts.readers import READERS, PromptSet, read_prompts
 from shiftlens.prompts.schema import Prompt
 from shiftlens.support.conf_files import CONF, choices, read_choice
 
+pytestmark = pytest.mark.quick
+
 
 def test_parquet_like_the_published_scores(tmp_path: Path) -> None:
     spans = pa.list_(pa.list_(pa.int32()))

@@ -17,6 +17,8 @@ from shiftlens.prompts.verifiable.material_test_half import MATERIAL as FOR_TEST
 from shiftlens.prompts.verifiable.material_train_half import MATERIAL as FOR_TRAIN
 from shiftlens.prompts.verifiable.pieces import assemble, pieces_of
 
+pytestmark = pytest.mark.quick
+
 TEST, TRAIN = build("test"), build("train")
 ALL = [*TEST, *TRAIN]
 

@@ -10,6 +10,8 @@ from shiftlens.prompts.verifiable import KINDS, followed
 from shiftlens.prompts.verifiable.kind import Draw
 from shiftlens.prompts.verifiable.material_test_half import MATERIAL as FOR_TEST
 
+pytestmark = pytest.mark.quick
+
 # Where a kind starts in the material of the test half, and, written by hand for the prompt that comes of it,
 # responses that follow it and responses that do not.
 BY_HAND: dict[str, tuple[int, list[str], list[str]]] = {

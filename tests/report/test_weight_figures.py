@@ -11,6 +11,8 @@ from helpers.weight_tables import TASKS, make_tables, weight_charts
 
 from shiftlens.models.roles import ROLES
 
+pytestmark = pytest.mark.quick
+
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:

@@ -23,6 +23,8 @@ from shiftlens.scores.densities import densities
 from shiftlens.scores.following import MIN_RESPONSE_TOKENS
 from shiftlens.stats.permutation import PERMUTATIONS
 
+pytestmark = pytest.mark.quick
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "evidence.md"
 RULES: dict[int, dict[str, Any]] = {
     1: {

@@ -14,6 +14,8 @@ from helpers.command import RECORDS, run
 
 import shiftlens as sl
 
+pytestmark = pytest.mark.command
+
 
 @pytest.fixture(scope="module")
 def prompts(tmp_path_factory):

@@ -15,6 +15,8 @@ import pytest
 from helpers.command import RECORDS, ROOT
 from helpers.plain_weights import write_words
 
+pytestmark = pytest.mark.command
+
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 RECIPES = {part.partition("\n")[0]: part for part in TEXT.split("\n## ")[1:]}
 

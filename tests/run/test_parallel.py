@@ -16,6 +16,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).parents[2]
 WORDS = [
     "write",

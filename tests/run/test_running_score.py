@@ -7,6 +7,8 @@ import re
 import pytest
 from helpers.in_process import RECORDS, analyze
 
+pytestmark = pytest.mark.command
+
 
 def means(told):
     return re.findall(r"mean instruction score of these samples: (\S+)", told)

@@ -17,6 +17,8 @@ from shiftlens.scores import (
     score,
 )
 
+pytestmark = pytest.mark.quick
+
 
 def plain_score(I, L, b):
     N, M = I.shape

@@ -23,6 +23,8 @@ from shiftlens.scratch.text import corpus_of, from_files, installed
 from shiftlens.scratch.tokenizer import make_tokenizer
 from shiftlens.tuning.examples import examples
 
+pytestmark = pytest.mark.quick
+
 DOCSTRING = """Sort the rows of a table by one of its columns.
 
 The order of rows with ``equal`` values is kept [1]_; see :func:`other <table.other>`

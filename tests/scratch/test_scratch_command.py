@@ -20,6 +20,8 @@ from shiftlens.scratch import pretrain, pretrain_options
 from shiftlens.scratch.pretrain import prepare, read_corpus
 from shiftlens.scratch.tokenizer import make_tokenizer
 
+pytestmark = pytest.mark.command
+
 PARAGRAPHS = [f"The {a} {b} sees a {c} every day, and says so." for a in ("old", "young", "red") for b, c in
               (("cat", "dog"), ("dog", "bird"), ("bird", "cat"), ("fox", "hen"))]  # fmt: skip
 TRAINER = {"accelerator": "cpu", "devices": 1}

@@ -11,6 +11,8 @@ import torch
 from shiftlens.support.whole_files import write_text, write_whole
 from shiftlens.tuning.checkpoints import WholeFiles
 
+pytestmark = pytest.mark.quick
+
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path):
     path = write_text(tmp_path / "a.txt", "old")

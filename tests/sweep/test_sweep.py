@@ -27,6 +27,8 @@ from shiftlens.run.runner import Runner
 from shiftlens.sweep import SweepCallback, summarised
 from shiftlens.sweep.launchers import check_launcher, has_launcher
 
+pytestmark = pytest.mark.command
+
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 PROMPTS = [
     {**record, "id": f"{i}{record['id']}", "text": record["text"] + " now" * i, "rating": 1 + i}

@@ -11,6 +11,8 @@ from helpers.sweep_tables import cells, rows_per_key
 
 from shiftlens.sweep.launchers import has_launcher
 
+pytestmark = pytest.mark.command
+
 SETTINGS = [(b, p) for b in (0, 3) for p in (2, 4)]
 NUMBERS = ["n", "effect", "p", "p_corrected", "statistic", "ci_low", "ci_high"]
 WORDS = ["data.max_new_tokens=4", "saliency.mode=reverse", "logger=none", "report.maps=1"]

@@ -23,6 +23,8 @@ from shiftlens.cli.train_command import run_train
 from shiftlens.errors import ConfigError
 from shiftlens.prompts.schema import Prompt
 
+pytestmark = pytest.mark.command
+
 ROOT = Path(__file__).parents[2]
 
 

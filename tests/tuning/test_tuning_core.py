@@ -21,6 +21,8 @@ from shiftlens.tuning.loss import check_packing, token_losses
 from shiftlens.tuning.plan import plan
 from shiftlens.tuning.tune_options import TuneOptions, tune_options
 
+pytestmark = pytest.mark.quick
+
 
 def some(n: int, seed: int = 0, longest: int = 20) -> list[Example]:
     draw = random.Random(seed)

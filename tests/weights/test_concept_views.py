@@ -22,6 +22,8 @@ from shiftlens.weights import (
 )
 from shiftlens.weights import pca as pca_module
 
+pytestmark = pytest.mark.quick
+
 WIDTH = 320
 
 

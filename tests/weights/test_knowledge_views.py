@@ -16,6 +16,8 @@ from shiftlens.weights import (
     verb_counts,
 )
 
+pytestmark = pytest.mark.quick
+
 
 def plain_knowledge(E, Wq, Wk, words, vectors, threshold, top, least):
     """Section 3 of the method, word by word: the pairs of one head as sets of lower-case words."""

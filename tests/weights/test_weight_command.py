@@ -32,6 +32,8 @@ from shiftlens.callbacks import Concepts, WordPairs
 from shiftlens.cli.analyze_command import resolved
 from shiftlens.errors import ConfigError
 
+pytestmark = pytest.mark.command
+
 
 @pytest.fixture(scope="module")
 def command(pair, words, tmp_path_factory):

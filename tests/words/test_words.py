@@ -33,6 +33,8 @@ from shiftlens.words import (
 )
 from shiftlens.words.__main__ import main
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[2]
 CACHE = cache_dir()
 
