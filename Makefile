@@ -29,7 +29,7 @@ unit: $(VENV)/.ready-dev
 
 # What to run while working: style and the tests that take seconds.
 quick: lint
-	$(BIN)/python -m pytest -m "quick and not slow" $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "quick and not slow" $(ARGS)
 
 soak: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m soak $(ARGS)
@@ -40,7 +40,7 @@ newest:
 	test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --disable-pip-version-check -U --upgrade-strategy eager -e '.[dev]'
 	$(NEWEST)/bin/python -m pip freeze --exclude-editable | grep -vixFf constraints.txt || true
-	$(NEWEST)/bin/python -m pytest -m "quick and not slow" $(ARGS)
+	$(NEWEST)/bin/python -m pytest -n 2 --dist loadfile -m "quick and not slow" $(ARGS)
 
 # The engines against the naive loop, in numbers; times are not judged.
 agree: $(VENV)/.ready-dev

@@ -19,8 +19,6 @@ from shiftlens.analyses.crossed.findings import crossed_findings
 from shiftlens.errors import ConfigError, PromptError
 from shiftlens.report.page import render_report
 
-pytestmark = pytest.mark.quick
-
 ROLES = ("base", "tuned")
 
 

@@ -18,8 +18,6 @@ from shiftlens.results.finding import Control, Finding
 from shiftlens.results.verdict import judge
 from shiftlens.scores.settings import Settings
 
-pytestmark = pytest.mark.quick
-
 
 def test_examined_findings_are_those_of_the_tests_and_strict_json():
     records = planted(40, gain=0.4) + planted(30, seed=1, gain=0.4, data="e")

@@ -19,8 +19,6 @@ from shiftlens.errors import ConfigError
 from shiftlens.models.identity import Identity
 from shiftlens.models.loading import LM
 
-pytestmark = pytest.mark.quick
-
 IDS, SOURCES, RESPONSE = [1, 17, 4, 9, 33, 8, 21, 5], [1, 2, 4], 3
 
 

@@ -21,8 +21,6 @@ from shiftlens.analyses.token_shift.compute import (
 )
 from shiftlens.analyses.token_shift.findings import shift_findings
 
-pytestmark = pytest.mark.quick
-
 
 @pytest.fixture(scope="module")
 def ran(pair, tmp_path_factory):

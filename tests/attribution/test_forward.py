@@ -13,8 +13,6 @@ from shiftlens.attribution.modes.forward import forward
 from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.modes.reverse import reverse
 
-pytestmark = pytest.mark.quick
-
 WRITTEN_OUT = {"llama", "llama_biased", "mistral", "qwen2", "qwen3"}
 CASES = [  # total, response, sources, chunk
     (21, 6, [9, 2, 14, 3], 1),  # not sorted, not contiguous; 14 is the one right before the response

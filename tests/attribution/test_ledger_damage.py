@@ -19,8 +19,6 @@ from shiftlens.attribution import Ledger, Request
 from shiftlens.attribution.methods import Ablation
 from shiftlens.attribution.row import answers
 
-pytestmark = pytest.mark.quick
-
 ROWS = [row(f"key-{n}", 3 + n % 3, 4 + n % 5) for n in range(6)]
 KEYS = [r.key for r in ROWS]
 ARRAYS = ("input_ids", "prompt_index", "values", "log_probability", "rank")

@@ -5,10 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
 from helpers.command import ROOT
-
-pytestmark = pytest.mark.quick
 
 
 def test_the_table_of_families_is_what_the_script_prints():

@@ -16,8 +16,6 @@ from shiftlens.models.roles import ROLES
 from shiftlens.report.page import render_report
 from shiftlens.results.analysis import Analysis
 
-pytestmark = pytest.mark.quick
-
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:

@@ -13,8 +13,6 @@ from shiftlens.results.sentence import sentence
 from shiftlens.results.verdict import judge
 from shiftlens.sweep.cells import cells_table
 
-pytestmark = pytest.mark.quick
-
 RIVAL = Control("random mask", "?", 1.0, 0.01, 0.2, survives=True, specific=True)
 
 

@@ -15,8 +15,6 @@ from shiftlens.sweep.cells import cells_table, corrected
 from shiftlens.sweep.records import label, swept
 from shiftlens.sweep.summary import summarise
 
-pytestmark = pytest.mark.quick
-
 
 def naive_holm(ps: list[float]) -> list[float]:
     order = sorted(range(len(ps)), key=ps.__getitem__)
