@@ -182,4 +182,4 @@ def test_the_analysis_stores_no_row_of_the_new_weights_under_the_former_name(fol
     (tmp_path / "two").mkdir()
     again, _ = analyze(tmp_path / "one", folders)
     first, _ = analyze(tmp_path / "two", folders)
-    assert again.samples.equals(first.samples)
+    assert again.tables["samples"].equals(first.tables["samples"])
