@@ -95,6 +95,22 @@ def test_no_module_name_twice():
     assert [name for name, count in names.items() if count > 1] == []
 
 
+def test_no_test_imports_a_test():
+    imports = {
+        (str(path.relative_to(ROOT)), name)
+        for path in (ROOT / "tests").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for name in (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
+    }
+    assert {(path, name) for path, name in imports if name.split(".")[-1].startswith("test_")} == set()
+
+
 def test_files_are_short():
     others = [
         *(ROOT / "benchmarks").glob("*.py"),
