@@ -94,7 +94,9 @@ def test_sentences_claim_only_what_the_test_supports(run: MadeUpRun) -> None:
     lower = replace(
         shift, p=0.999, ci=(-0.4, -0.1), groups={"base": Group(1.2, 0.5, 9), "tuned": Group(1.0, 0.5, 9)}
     )
-    assert "higher for base, opposite to the direction tested: 1.20 vs 1.00" in sentence(lower)
+    assert "not shown to be higher for tuned; the sample points the other way, to base: 1.20 vs 1.00" in sentence(
+        lower
+    )
     assert sentence(none).startswith(f"{none.question} Not testable on verifiable: 1 sample was not followed")
 
 

@@ -100,7 +100,8 @@ def test_sentences_of_the_weights() -> None:
         f"{verbs} (all layers) is higher for instruction than for general: 60.0% vs 50.0%, Hedges g 0.70"
     )
     assert told["pairs/instruction_vs_general/4"].startswith(
-        f"{verbs} (quarter 4 of the depth) is higher for general, opposite to the direction tested: 50.0% vs 40.0%"
+        f"{verbs} (quarter 4 of the depth) is not shown to be higher for instruction; the sample points the other way, "
+        "to general: 50.0% vs 40.0%"
     )
     unclear = replace(FINDINGS[5], p=0.3, ci=(-0.1, 0.9))
     assert "shows no clear difference between instruction and general: 60.0% vs 50.0%" in sentence(unclear)

@@ -36,7 +36,8 @@ def sentence(finding: Finding) -> str:
     if finding.stands:
         claim = f"the {measure} is higher for {high} than for {low}: {means}"
     elif _opposite(finding):
-        claim = f"the {measure} is higher for {high}, opposite to the direction tested: {means}"
+        other_way = f"the sample points the other way, to {high}: {means}"
+        claim = f"the {measure} is not shown to be higher for {finding.expected}; {other_way}"
     else:
         claim = f"the {measure} shows no clear difference between {high} and {low}: {means}"
     return f"On {finding.data}, {claim}, {numbers}"
