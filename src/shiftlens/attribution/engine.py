@@ -135,7 +135,7 @@ class Engine:
         ways, refused = (mode, *_OTHERS[mode]) if self.mode == "auto" else (mode,), set()
         for way, other in zip(ways, (*ways[1:], None), strict=True):
             try:
-                found = self._run(way, model, input_ids, sources, response)
+                explained = self._run(way, model, input_ids, sources, response)
             except ShiftLensError:
                 if other is None:
                     raise
@@ -148,7 +148,7 @@ class Engine:
             else:
                 if refused:  # if every mode fails, the fault is the input's: remember nothing
                     _REFUSED.setdefault(model, set()).update(refused)
-                return found
+                return explained
         raise AssertionError("the last way returns or raises")
 
     def choose(self, model: PreTrainedModel, sources: Sequence[int], total: int, response: int) -> str:

@@ -60,8 +60,8 @@ def findings_frame(findings: Sequence[Finding]) -> pd.DataFrame:
         ['name', 'view', 'data']
     """
     names = [field.name for field in fields(Finding)]
-    place = names.index("ci")
-    columns = [*names[:place], "ci_low", "ci_high", *names[place + 1 :]]
+    ci_index = names.index("ci")
+    columns = [*names[:ci_index], "ci_low", "ci_high", *names[ci_index + 1 :]]
     rows: list[dict[str, Any]] = []
     for finding in findings:
         row = finding.to_dict()

@@ -119,11 +119,11 @@ def ablate(
         return at_logits(logits, wanted, target)[1].log_probability
 
     def run(size: int) -> Float[Tensor, "sources response"]:
-        found = []
+        ablated = []
         for places in torch.tensor(sources, dtype=torch.long).split(size):
             with _replaced(layer, places, vector):
-                found += [f(one) for one in _logits(model, ids.expand(len(places), -1), response)]
-        return torch.stack(found)
+                ablated += [f(one) for one in _logits(model, ids.expand(len(places), -1), response)]
+        return torch.stack(ablated)
 
     before = f(logits)
     after = halving(run, engine.chunk or _chunk(model, len(ids), response, engine)) if len(sources) else before[:0]
