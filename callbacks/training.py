@@ -17,13 +17,14 @@ from torch import nn
 
 from shiftlens.analyses.training.looks import Looks
 from shiftlens.analyses.training.section import training_analysis
-from shiftlens.analyses.training.training_settings import local_view, shift_settings
+from shiftlens.analyses.training.training_settings import shift_settings
 from shiftlens.callbacks.base import TrainingLook
 from shiftlens.errors import ConfigError
 from shiftlens.models.loading import LM
 from shiftlens.prompts.readers import read_prompts
 from shiftlens.report import Entry, log_analysis, write_report, write_tables
 from shiftlens.report.make_sinks import sink_of
+from shiftlens.scores.saliency_options import saliency_options
 from shiftlens.support.cache_path import cache_dir
 from shiftlens.support.conf_files import with_defaults
 from shiftlens.support.whole_files import write_parquet
@@ -94,7 +95,8 @@ class ShiftCurves(TrainingLook):
         lexicon = None
         if chosen.rotation != "off" or chosen.pairs != "off":
             lexicon = lexicon_from_config(words or {}, cache or cache_dir())
-        self.looks = Looks(chosen, *local_view(saliency or {}), lexicon)
+        options = saliency_options(saliency or {})
+        self.looks = Looks(chosen, options.settings, options.engine, options.batch_tokens, lexicon)
         self._every = chosen.every
         self._seen: int | None = None
         self._module: TuningModule | None = None

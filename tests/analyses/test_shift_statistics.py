@@ -19,11 +19,12 @@ from shiftlens.analyses.training.findings import (
     trend_findings,
 )
 from shiftlens.analyses.training.shown_examples import by_checker, choose_examples
-from shiftlens.analyses.training.training_settings import ShiftSettings, local_view, shift_settings
+from shiftlens.analyses.training.training_settings import ShiftSettings, shift_settings
 from shiftlens.errors import ConfigError
 from shiftlens.results.section import Section
 from shiftlens.results.sentence import sentence
 from shiftlens.results.verdict import judge
+from shiftlens.scores.saliency_options import saliency_options
 from shiftlens.stats.rates import paired_interval, rate_change, wilson
 
 Z = 1.959963984540054
@@ -197,7 +198,7 @@ def test_every_wrong_setting_is_named_at_once():
     with pytest.raises(ConfigError, match="callbacks.shift.evry: no such key"):
         shift_settings({"evry": 2})
     with pytest.raises(ConfigError) as caught:
-        local_view({"L": 0, "mode": "fast", "target": "x", "memory_budget": -1, "batch_tokens": 0})
+        saliency_options({"L": 0, "mode": "fast", "target": "x", "memory_budget": -1, "batch_tokens": 0})
     assert [
         key
         for key in ("saliency.L=", "mode=", "target=", "memory_budget=", "batch_tokens=")

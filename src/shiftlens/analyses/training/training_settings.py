@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from shiftlens.attribution import Engine
-from shiftlens.scores.saliency_options import saliency_options
-from shiftlens.scores.settings import Settings
 from shiftlens.support.setting_rules import SEED, Flag, Indices, Number, Rule, refuse, setting_problems
 
 PARTS = ("follow", "density", "rotation", "pairs")
@@ -106,23 +103,3 @@ def shift_settings(values: Mapping[str, Any]) -> ShiftSettings:
     problems = [f"callbacks.shift.{key}: no such key; known are {', '.join(known)}" for key in unknown]
     refuse(problems + setting_problems(values, _RULES, "callbacks.shift."))
     return ShiftSettings(**values)
-
-
-def local_view(saliency: Mapping[str, Any]) -> tuple[Settings, Engine, int]:
-    """Read L, b and p, the engine, and the tokens generated together from the configuration group ``saliency``.
-
-    Args:
-        saliency: Values of the group; a missing key has its value in ``conf/saliency/default.yaml``.
-
-    Returns:
-        Values of L, b and p; the attribution engine; and the number of tokens generated together.
-
-    Raises:
-        ConfigError: Lists every value that cannot be used.
-
-    Example:
-        >>> local_view({"b": 3})[0]
-        Settings(L=10, b=3, p=4)
-    """
-    options = saliency_options(saliency)
-    return options.settings, options.engine, options.batch_tokens
