@@ -26,7 +26,7 @@ def explain(task: Task, model: PreTrainedModel, mode: str, costs: Callable[[], C
     """Return the answer of an engine; only this function knows the engine's signature."""
     sources = range(len(task.ids) - task.response)
     result = Engine(mode, costs=costs()).explain(model, task.ids, sources, task.response)
-    return Answer(result.gradient, "log_probability", result.mode, result.reading.log_probability)
+    return Answer(result.values, "log_probability", result.mode, result.reading.log_probability)
 
 
 def generic(task: Task, model: PreTrainedModel) -> Answer:

@@ -60,8 +60,10 @@ class Faithfulness(RowView):
             for i in self._sample(roles):
                 encoded, request = role.encoded[i], role.requests[i]
                 row = known[request.key]
-                estimate = known[_by(Gradient(), request, role, row).key].values[: len(encoded.tokens)]
-                exact = {by: known[_by(Ablation(by), request, role, row).key].values for by in self.replaced_by}
+                estimate = known[_by(Gradient(), request, role, row).key].relative()[: len(encoded.tokens)]
+                exact = {
+                    by: known[_by(Ablation(by), request, role, row).key].relative() for by in self.replaced_by
+                }
                 correlations = {by: rank_correlation(estimate, values) for by, values in exact.items()}
                 if len(exact) == 2:
                     correlations["zero_vs_mean"] = rank_correlation(*exact.values())

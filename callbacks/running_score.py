@@ -56,7 +56,7 @@ class RunningScore(Callback):
         for request, row in zip(batch, outputs, strict=True):
             if request.prompt_index and request.method == self._method:
                 for mask in self._masks[request.input_ids]:
-                    self._metric.update(torch.from_numpy(row.values), mask)
+                    self._metric.update(torch.from_numpy(row.by_token()), mask)
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute the mean; every rank takes part, whether it explained a sample or not."""

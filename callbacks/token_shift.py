@@ -67,7 +67,7 @@ class TokenShift(RowView):
             ):
                 left_out[encoded.prompt.dataset]["cut into other tokens by the base's tokenizer"] += 1
             else:
-                share = instruction_share(row.values, encoded.instruction)
+                share = instruction_share(row.by_token(), encoded.instruction)
                 tokens = token_texts(tuned.tokenizer, ids)
                 frames.append(shift_rows(encoded.prompt.id, encoded.prompt.dataset, tokens, read.rank, share))
         notes = {

@@ -59,7 +59,7 @@ def test_ablation_is_the_difference_of_probabilities(family, replaced_by):
     model = tiny(family)
     expected, before = by_hand(model, replaced_by, probability)
     found = ablate(model, IDS, SOURCES, RESPONSE, replaced_by, Engine(chunk=2))
-    torch.testing.assert_close(found.gradient * before, expected, rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(found.values * before, expected, rtol=1e-9, atol=1e-13)
     torch.testing.assert_close(found.reading.log_probability.exp(), before, rtol=1e-9, atol=0)
     assert not model.get_input_embeddings()._forward_hooks
 
@@ -72,19 +72,19 @@ def test_the_logit_difference_is_taken_to_the_token_that_was_strongest_before():
     place = torch.arange(RESPONSE)
     expected, _ = by_hand(model, "zero", lambda logits: logits[place, wanted] - logits[place, others])
     found = ablate(model, IDS, SOURCES, RESPONSE, "zero", Engine(target="logit_difference"))
-    torch.testing.assert_close(found.gradient, expected, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(found.values, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_texts_at_once_change_nothing():
     model = tiny("gpt2")
     one, all_of_them = (ablate(model, IDS, SOURCES, RESPONSE, "zero", Engine(chunk=c)) for c in (1, None))
-    torch.testing.assert_close(one.gradient, all_of_them.gradient, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(one.values, all_of_them.values, rtol=1e-10, atol=1e-14)
 
 
 def test_empty_responses_and_unknown_replacements():
     model = tiny("llama")
-    assert ablate(model, IDS, SOURCES, 0, "zero", Engine()).gradient.shape == (3, 0)
-    assert ablate(model, IDS, [], RESPONSE, "zero", Engine()).gradient.shape == (0, RESPONSE)
+    assert ablate(model, IDS, SOURCES, 0, "zero", Engine()).values.shape == (3, 0)
+    assert ablate(model, IDS, [], RESPONSE, "zero", Engine()).values.shape == (0, RESPONSE)
     with pytest.raises(ValueError, match="replaced_by=noise: expected one of zero, mean"):
         ablate(model, IDS, SOURCES, RESPONSE, "noise", Engine())
 

@@ -106,7 +106,7 @@ def test_odd_shapes(name):
             check(reverse(model, ids, at, response, chunk, target, written_out=written_out)[0], want)
         # A budget below any need still gives one derivative at a time.
         found = Engine(target=target, memory_budget=1000).explain(model, ids.tolist(), sources, response)
-        check(found.gradient, want)
+        check(found.values, want)
 
 
 @pytest.mark.parametrize("mode", ["auto", "forward", "reverse", "mixed", "naive"])
@@ -160,12 +160,12 @@ def test_a_hook_inside_a_layer_is_not_passed_over():
     want = truth(model, ids, sources, 4)
     assert (want - unchanged).abs().max() > 0.01 * want.abs().max()
     for mode in ("forward", "reverse", "mixed"):
-        check(Engine(mode).explain(model, ids.tolist(), sources, 4).gradient, want)
+        check(Engine(mode).explain(model, ids.tolist(), sources, 4).values, want)
     handle.remove()
     model(ids[None], output_hidden_states=True, output_attentions=True)  # leaves hooks that only record
     assert any(m._forward_hooks for m in model.modules())
     assert llama_layer.takes(model, 14)
-    check(Engine("reverse").explain(model, ids.tolist(), sources, 4).gradient, unchanged)
+    check(Engine("reverse").explain(model, ids.tolist(), sources, 4).values, unchanged)
 
 
 def test_adapters_are_differentiated_through_and_merged_ones_written_out():
@@ -179,11 +179,11 @@ def test_adapters_are_differentiated_through_and_merged_ones_written_out():
     assert (want - bare).abs().max() > 0.01 * want.abs().max()
     assert not llama_layer.takes(inner, 15)
     for mode in ("forward", "reverse", "mixed"):
-        check(Engine(mode).explain(inner, ids.tolist(), sources, 4).gradient, want)
+        check(Engine(mode).explain(inner, ids.tolist(), sources, 4).values, want)
     merged = adapted.merge_and_unload()
     assert llama_layer.takes(merged, 15)
     for mode in ("forward", "reverse", "mixed"):
-        check(Engine(mode).explain(merged, ids.tolist(), sources, 4).gradient, want)
+        check(Engine(mode).explain(merged, ids.tolist(), sources, 4).values, want)
 
 
 def test_a_model_spread_over_devices_is_never_written_out(tmp_path):
@@ -196,7 +196,7 @@ def test_a_model_spread_over_devices_is_never_written_out(tmp_path):
     assert {parameter.device.type for parameter in model.parameters()} == {"cpu", "meta"}
     assert not llama_layer.takes(model, 15)
     assert Engine().choose(model, sources, 15, 4) == "reverse"
-    check(Engine().explain(model, ids.tolist(), sources, 4).gradient, want)
+    check(Engine().explain(model, ids.tolist(), sources, 4).values, want)
     assert not llama_layer.takes(tiny("llama").to("meta"), 15)  # offloaded as a whole
 
 

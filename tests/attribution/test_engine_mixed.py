@@ -121,11 +121,11 @@ def test_what_is_kept_at_the_cut_is_what_the_estimate_says():
 def test_a_small_budget_moves_the_cut_and_keeps_the_numbers():
     model, ids = tiny("llama").requires_grad_(False), list(range(3, 63))
     sources = list(range(30))
-    want = Engine("naive").explain(model, ids, sources, 30).gradient
+    want = Engine("naive").explain(model, ids, sources, 30).values
     for budget in (1000, 2 * 10**6, 10**9):
         found = Engine("mixed", memory_budget=budget).explain(model, ids, sources, 30)
         assert found.mode == "mixed"
-        assert ((found.gradient - want).abs().amax(0) / want.abs().amax(0)).max() < 1e-9
+        assert ((found.values - want).abs().amax(0) / want.abs().amax(0)).max() < 1e-9
 
 
 def test_auto_keeps_to_the_budget_behind_a_template():
@@ -142,9 +142,9 @@ def test_a_chunk_has_what_the_cut_leaves(monkeypatch):
     fixed = need(config, 8, "mixed", 96, 40, written_out=True)
     whole = mixed
 
-    def watched(*args, cut):
+    def watched(*args, cut, variant):
         chunks.append((args[4], int(kept(config, 8, sources, 96, True, llama_rows.COUNT)[cut])))
-        return whole(*args, cut=cut)
+        return whole(*args, cut=cut, variant=variant)
 
     monkeypatch.setitem(engine._ENGINES, "mixed", watched)
     for more in (200_000, 1_000_000):
@@ -167,7 +167,7 @@ def test_a_model_that_is_more_than_its_body_is_left_to_reverse():
     want, _ = naive(model, ids, sources, 8)
     found = Engine().explain(model, ids.tolist(), sources.tolist(), 8)
     assert found.mode == "reverse"
-    assert (found.gradient - want).abs().max() < 1e-9 * want.abs().max()
+    assert (found.values - want).abs().max() < 1e-9 * want.abs().max()
     for mode in ("forward", "mixed"):
         with pytest.raises(ValueError, match=r"BertLMHeadModel.*saliency\.mode=reverse"):
             Engine(mode).explain(model, ids.tolist(), sources.tolist(), 8)
@@ -198,7 +198,7 @@ def test_keys_and_values_may_have_heads_of_different_size():
 @pytest.mark.parametrize("second", [torch.OutOfMemoryError, NotImplementedError])
 def test_auto_tries_every_way(first, second, monkeypatch):
     model, ids = tiny("llama").requires_grad_(False), list(range(3, 33))
-    want = Engine("reverse").explain(model, ids, [1, 2, 3], 10).gradient
+    want = Engine("reverse").explain(model, ids, [1, 2, 3], 10).values
 
     def fail(error):
         def run(*_, **__):
@@ -211,7 +211,7 @@ def test_auto_tries_every_way(first, second, monkeypatch):
     assert Engine().choose(model, [1, 2, 3], 30, 10) == "mixed"
     found = Engine().explain(model, ids, [1, 2, 3], 10)
     assert found.mode == "reverse"
-    assert torch.equal(found.gradient, want)
+    assert torch.equal(found.values, want)
     refused = {mode for mode, e in (("mixed", first), ("forward", second)) if e is NotImplementedError}
     assert engine._REFUSED.get(model, set()) == refused  # what only ran out of memory may fit another text
 

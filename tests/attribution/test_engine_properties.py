@@ -53,9 +53,9 @@ def test_engines_agree_on_random_texts(family, seed, monkeypatch):
         found = Engine(mode, int(rng.integers(1, 9)), target).explain(
             model, ids.tolist(), sources.tolist(), response
         )
-        off = (found.gradient - want).abs().amax(0) if len(sources) else torch.zeros(response)
+        off = (found.values - want).abs().amax(0) if len(sources) else torch.zeros(response)
         # A column whose sources all lie behind it is zero.
-        assert (off <= 1e-9 * want.abs().amax(0)).all() if len(sources) else found.gradient.shape == want.shape
+        assert (off <= 1e-9 * want.abs().amax(0)).all() if len(sources) else found.values.shape == want.shape
 
 
 def test_gradient_at_the_logits_is_that_of_autograd():
@@ -91,8 +91,8 @@ def test_near_certain_tokens_keep_their_digits():
 def test_half_precision_follows_float32(dtype, mode):
     ids, sources = torch.arange(3, 33).tolist(), list(range(2, 14))
     model = tiny("llama", torch.float32).requires_grad_(False)
-    want = Engine("reverse").explain(model, ids, sources, 12).gradient
-    got = Engine(mode).explain(model.to(dtype), ids, sources, 12).gradient
+    want = Engine("reverse").explain(model, ids, sources, 12).values
+    got = Engine(mode).explain(model.to(dtype), ids, sources, 12).values
     assert np.corrcoef(got.ravel(), want.ravel())[0, 1] > 0.995
 
 
@@ -104,10 +104,10 @@ def test_a_tiny_gradient_does_not_underflow_in_half_precision():
         hidden = model.model(ids[None, :-1]).last_hidden_state[0, -1]
         model.lm_head.weight[ids[-1]] = 25 * hidden / hidden.square().sum()
         model.lm_head.weight[20:] *= 0.05
-    exact = Engine("reverse").explain(model, ids.tolist(), [1, 2, 3, 4], 1).gradient
+    exact = Engine("reverse").explain(model, ids.tolist(), [1, 2, 3, 4], 1).values
     assert 0 < exact.abs().max() < 6e-8
     for mode in ("reverse", "forward", "mixed"):
-        half = Engine(mode).explain(model.half(), ids.tolist(), [1, 2, 3, 4], 1).gradient
+        half = Engine(mode).explain(model.half(), ids.tolist(), [1, 2, 3, 4], 1).values
         assert np.corrcoef(half.ravel(), exact.ravel())[0, 1] > 0.99
         model.float()
 
@@ -115,21 +115,21 @@ def test_a_tiny_gradient_does_not_underflow_in_half_precision():
 def test_memory_running_out_halves_the_chunk_and_keeps_the_numbers(monkeypatch, caplog):
     model, tried = tiny("llama").requires_grad_(False), []
     ids, sources = list(range(3, 30)), list(range(1, 12))
-    want = Engine("forward").explain(model, ids, sources, 9).gradient
+    want = Engine("forward").explain(model, ids, sources, 9).values
     whole = engine._ENGINES["forward"]
 
-    def small(model, ids, sources, response, chunk, target):
+    def small(model, ids, sources, response, chunk, target, variant):
         tried.append(chunk)
         if chunk > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(model, ids, sources, response, chunk, target)
 
     monkeypatch.setitem(engine._ENGINES, "forward", small)
-    got = Engine("forward", 16).explain(model, ids, sources, 9).gradient
+    got = Engine("forward", 16).explain(model, ids, sources, 9).values
     assert tried == [16, 8, 4, 2]
     assert "saliency.chunk=2" in caplog.text
     torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-12)
-    monkeypatch.setitem(engine._ENGINES, "forward", lambda *_: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setitem(engine._ENGINES, "forward", lambda *_, **__: (_ for _ in ()).throw(MemoryError))
     with pytest.raises(ShiftLensError, match=r"data\.max_tokens"):
         Engine("forward").explain(model, ids, sources, 9)
 
@@ -263,7 +263,7 @@ def test_rotations_that_depend_on_the_length_are_refused_behind_the_trained_one(
     model = tiny("llama").requires_grad_(False)
     model.config.rope_parameters = {"rope_type": "dynamic", "original_max_position_embeddings": 16}
     ids = list(range(3, 20))
-    assert Engine("reverse").explain(model, ids[:16], [1], 3).gradient.abs().sum() > 0
+    assert Engine("reverse").explain(model, ids[:16], [1], 3).values.abs().sum() > 0
     with pytest.raises(ShiftLensError, match=r"saliency\.mode=naive"):
         Engine("reverse").explain(model, ids, [1], 3)
 
@@ -271,10 +271,10 @@ def test_rotations_that_depend_on_the_length_are_refused_behind_the_trained_one(
 def test_auto_goes_over_to_forward_when_reverse_runs_out_of_memory(monkeypatch):
     model = tiny("llama").requires_grad_(False)
     ids, sources = list(range(3, 60)), list(range(40))
-    want = Engine("forward").explain(model, ids, sources, 5).gradient
-    monkeypatch.setitem(engine._ENGINES, "reverse", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError))
+    want = Engine("forward").explain(model, ids, sources, 5).values
+    monkeypatch.setitem(engine._ENGINES, "reverse", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError))
     found = Engine(costs=Costs(forward_row=9.0, reverse_row=1.0)).explain(model, ids, sources, 5)
     assert found.mode == "forward"
-    torch.testing.assert_close(found.gradient, want)
+    torch.testing.assert_close(found.values, want)
     with pytest.raises(ShiftLensError, match="memory ran out"):
         Engine("reverse").explain(model, ids, sources, 5)

@@ -20,7 +20,7 @@ from shiftlens.models import LM, Identity
 
 
 def unpack(found):
-    return found.gradient, found.reading, found.mode
+    return found.values, found.reading, found.mode
 
 
 def truth(model, ids, sources, response):
@@ -156,11 +156,11 @@ def test_auto_falls_back_to_reverse_where_there_is_no_forward_derivative(monkeyp
     for mode, costs in (("forward", Costs(1.0, 1.0, 100.0, 100.0)), ("mixed", Costs(1.0, 1.0))):
         monkeypatch.setitem(engine._ENGINES, mode, refuse)
         model = tiny("llama").requires_grad_(False)
-        want = Engine("reverse").explain(model, ids, [0, 1], 20).gradient
+        want = Engine("reverse").explain(model, ids, [0, 1], 20).values
         assert Engine(costs=costs).choose(model, [0, 1], 27, 20) == mode
         found = Engine(costs=costs).explain(model, ids, [0, 1], 20)
         assert found.mode == "reverse"
-        assert torch.equal(found.gradient, want)
+        assert torch.equal(found.values, want)
         assert Engine(costs=costs).choose(model, [0, 1], 27, 20) != mode  # remembered
         with pytest.raises(NotImplementedError):
             Engine(mode).explain(model, ids, [0, 1], 20)
@@ -168,7 +168,7 @@ def test_auto_falls_back_to_reverse_where_there_is_no_forward_derivative(monkeyp
 
 def test_empty_response_is_an_empty_attribution():
     found = Engine().explain(tiny("llama"), [3, 4, 5], [0, 1], 0)
-    assert found.gradient.shape == (2, 0)
+    assert found.values.shape == (2, 0)
     assert found.reading.log_probability.shape == (0,)
 
 
@@ -191,5 +191,5 @@ def test_real_model_in_float32(real_base, real_truth, mode):
     found = Engine(mode).explain(
         real_base.model, att.input_ids.tolist(), att.prompt_index.tolist(), len(att.response_tokens)
     )
-    assert ((found.gradient - want).abs().amax(0) / want.abs().amax(0)).max() < 3e-4
+    assert ((found.values - want).abs().amax(0) / want.abs().amax(0)).max() < 3e-4
     np.testing.assert_allclose(found.reading.log_probability, logp, rtol=1e-3)

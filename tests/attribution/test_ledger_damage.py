@@ -90,7 +90,9 @@ def test_shards_of_earlier_versions_stay_readable(tmp_path):
     ledger = Ledger(tmp_path, MODEL)
     ledger.append([replace(ROWS[0], engine="ablation"), *ROWS[1:]])
     shard = shard_of(ledger)
-    table = pq.read_table(shard).drop_columns(["method", "unit"])
+    table = pq.read_table(shard)
+    table = table.rename_columns(["gradient" if name == "values" else name for name in table.column_names])
+    table = table.drop_columns(["method", "unit", "form", "target", "unit_of", "residual"])
     shard.unlink()
     pq.write_table(table, ledger.folder / "0123456789abcdef0123456789abcdef.parquet")
     back = Ledger(tmp_path, MODEL).read(KEYS)
@@ -115,8 +117,8 @@ def swap_keys(records):
     records[0]["key"], records[1]["key"] = records[1]["key"], records[0]["key"]
 
 
-def longer_gradient(records):
-    records[0]["gradient"].append(1.0)
+def longer_values(records):
+    records[0]["values"].append(1.0)
 
 
 def not_finite(records):
@@ -135,7 +137,7 @@ def other_ids(records):
     records[0]["input_ids"][0] += 1
 
 
-@pytest.mark.parametrize("change", [swap_keys, longer_gradient, not_finite, no_rank, other_prompt, other_ids])
+@pytest.mark.parametrize("change", [swap_keys, longer_values, not_finite, no_rank, other_prompt, other_ids])
 def test_a_row_that_does_not_answer_its_request_is_missing(change, tmp_path):
     ledger = Ledger(tmp_path, MODEL)
     ledger.append(ROWS)

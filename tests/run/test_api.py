@@ -25,7 +25,7 @@ def test_attribution_of_its_own_response(real_base):
     assert words.decode(ids[len(ids) - M :]) == att.response
     assert (ids == words.bos_token_id).sum() == 3  # one per turn, none doubled
     S = sl.score(att.importance, L=10, b=7)
-    np.testing.assert_array_equal(S, sl.score(att.gradient, L=10, b=7))
+    np.testing.assert_array_equal(S, sl.score(att.values, L=10, b=7))
     assert sl.density(S, p=4).max() == 1
 
 

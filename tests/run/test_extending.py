@@ -97,7 +97,7 @@ def test_a_method_has_rows_of_its_own(mine, tmp_path):
     assert record["method"] == {"name": "absolute", "absolute": True}
     ledger = [pd.read_parquet(path) for path in (tmp_path / "outputs" / "ledger").glob("*/*.parquet")]
     rows = pd.concat(ledger)
-    assert set(rows["method"]) == {"absolute"} and all((values >= 0).all() for values in rows["gradient"])
+    assert set(rows["method"]) == {"absolute"} and all((values >= 0).all() for values in rows["values"])
     out, told = mine("A method", "saliency.method=gradient", swap=True)
     assert "samples to explain" in told  # not those of the other method
     assert not tokens["density"].equals(pd.read_parquet(out / "tables" / "tokens.parquet")["density"])

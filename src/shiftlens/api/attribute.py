@@ -24,8 +24,8 @@ class Attribution:
         prompt_tokens: [N] tokens of the user's prompt as text, without the tokens of the template.
         response_tokens: [M] response tokens as text.
         probability: float32 [M], p(y_m).
-        gradient: float32, importance for log p in place of p, in the shape of ``importance``; normalized scores
-            computed from it are the same and do not underflow.
+        values: float32, importance up to one positive factor per response token, in the shape of ``importance``;
+            normalized scores computed from it are the same and do not underflow.
         input_ids: [total] token ids of the model's input; the last M are the response.
         prompt_index: [N] positions of the prompt tokens in ``input_ids``.
         response: The response as text.
@@ -35,7 +35,7 @@ class Attribution:
     prompt_tokens: list[str]
     response_tokens: list[str]
     probability: Float[np.ndarray, " response"]
-    gradient: Float[np.ndarray, "sources response"]
+    values: Float[np.ndarray, "sources response"]
     input_ids: Int[np.ndarray, " total"]
     prompt_index: Int[np.ndarray, " prompt"]
     response: str
@@ -82,11 +82,11 @@ def attribute(
     )  # fmt: skip
     (row,) = AttributionModule(lm, engine=Engine(mode, target=target)).predict_step([request])
     return Attribution(
-        importance=row.importance(target),
+        importance=row.importance(),
         prompt_tokens=list(encoded.tokens),
         response_tokens=token_texts(lm.tokenizer, row.response_ids.tolist()),
         probability=row.probability,
-        gradient=row.values,
+        values=row.relative(),
         input_ids=row.input_ids,
         prompt_index=row.prompt_index,
         response=row.response,

@@ -37,6 +37,7 @@ from shiftlens.attribution.plan.memory import (
     need,
 )
 from shiftlens.attribution.targets import TARGETS, Reading, check_places, stored
+from shiftlens.attribution.variant import PLAIN, Variant
 from shiftlens.errors import ShiftLensError
 from shiftlens.support.marked import costs_only, numbers_of, numeric
 
@@ -55,14 +56,18 @@ class Explained:
     """A response explained. N sources, M response tokens.
 
     Args:
-        gradient: [N, M] ``<d f(y_m) / d E[s_n], E[s_n]>``, on the CPU; f is log p for the target probability.
+        values: [N, M] attributions, on the CPU; for the gradient ``<d f(y_m) / d E[s_n], E[s_n]>``, with f = log p
+            for the target probability.
         reading: how the model reads the response, on the CPU.
         mode: the engine that did it; ``none`` for an empty response.
+        residual: [M] what the attributions of all sources together miss of the difference that they divide up;
+            ``None`` for methods that divide up none.
     """
 
-    gradient: Float[Tensor, "sources response"]
+    values: Float[Tensor, "sources response"]
     reading: Reading
     mode: str
+    residual: Float[Tensor, " response"] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Engine:
         >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
         ...                      num_attention_heads=2)
         >>> found = Engine("forward").explain(LlamaForCausalLM(config), [1, 2, 3, 4], [0, 1], 2)
-        >>> found.gradient.shape, found.mode
+        >>> found.values.shape, found.mode
         (torch.Size([2, 2]), 'forward')
     """
 
@@ -109,7 +114,12 @@ class Engine:
         return {**numbers_of(self), "target": stored(self.target)}
 
     def explain(
-        self, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
+        self,
+        model: PreTrainedModel,
+        input_ids: Sequence[int],
+        sources: Sequence[int],
+        response: int,
+        variant: Variant = PLAIN,
     ) -> Explained:
         """Explain one response exactly.
 
@@ -118,6 +128,7 @@ class Engine:
             input_ids: [total] ids fed; the last ``response`` of them are the response.
             sources: [sources] positions to attribute to, prompt or response; all before the last token.
             response: number of response tokens M; 0 gives an empty result.
+            variant: what is carried through the model: its derivative, or another linear reading of it.
 
         Raises:
             ValueError: a source or ``response`` is out of range.
@@ -135,7 +146,7 @@ class Engine:
         ways, refused = (mode, *_OTHERS[mode]) if self.mode == "auto" else (mode,), set()
         for way, other in zip(ways, (*ways[1:], None), strict=True):
             try:
-                explained = self._run(way, model, input_ids, sources, response)
+                explained = self._run(way, model, input_ids, sources, response, variant)
             except ShiftLensError:
                 if other is None:
                     raise
@@ -198,9 +209,16 @@ class Engine:
         return (left / 2 if left > some.each else -1.0), kept(config, itemsize, sources, total, by_hand, together)
 
     def _run(
-        self, mode: str, model: PreTrainedModel, input_ids: Sequence[int], sources: Sequence[int], response: int
+        self,
+        mode: str,
+        model: PreTrainedModel,
+        input_ids: Sequence[int],
+        sources: Sequence[int],
+        response: int,
+        variant: Variant,
     ) -> Explained:
-        run, total, budget = _ENGINES[mode], len(input_ids), budget_bytes(self.memory_budget, model)
+        total, budget = len(input_ids), budget_bytes(self.memory_budget, model)
+        run = partial(_ENGINES[mode], variant=variant)
         if mode == "mixed":
             room, cuts = self._kept(model, sources, total, response)
             cut, _ = best_cut(self.costs, sources, total, response, cuts <= room)
@@ -209,10 +227,8 @@ class Engine:
         if chunk is None:
             chunk = self._need(mode, model, total, response).chunk(budget, self._most(model, total))
         ids, places = torch.tensor(input_ids), torch.tensor(sources, dtype=torch.long)
-        gradient, reading = halving(
-            lambda size: run(model, ids, places, response, size, stored(self.target)), chunk
-        )
-        return Explained(gradient.cpu(), Reading(*(values.cpu() for values in reading)), mode)
+        values, reading = halving(lambda size: run(model, ids, places, response, size, stored(self.target)), chunk)
+        return Explained(values.cpu(), Reading(*(each.cpu() for each in reading)), mode)
 
 
 __all__ = ["MODES", "TARGETS", "Engine", "Explained"]

@@ -95,15 +95,23 @@ class AttributionModule(LightningModule):
 
     def _explain(self, request: Request, response: list[int], finished: bool) -> Row:
         ids = [*request.input_ids, *response]
-        sources = list(request.prompt_index)
-        if request.include_response:
-            # The last token enters no prediction; its row is zero.
-            sources += range(len(request.input_ids), len(ids) - 1)
-        explained = request.method.explain(self.model, ids, sources, len(response), self.engine)
-        values, reading = explained.gradient.to(torch.float32), explained.reading
-        if values.shape != (len(sources), len(response)) or len(reading.rank) != len(response):
+        # The last token enters no prediction; its row is zero.
+        own = range(len(request.input_ids), len(ids) - 1) if request.include_response else ()
+        method, units = request.method, request.units
+        by_unit = units is not None and method.jointly and units.used(len(response))
+        if units is not None and by_unit:
+            members = [*_members(units.of, request.prompt_index), *([place] for place in own)]
+            explained, sources = (
+                method.explain_units(self.model, ids, members, len(response), self.engine),
+                len(members),
+            )
+        else:
+            places = [*request.prompt_index, *own]
+            explained, sources = method.explain(self.model, ids, places, len(response), self.engine), len(places)
+        values, reading = explained.values.to(torch.float32), explained.reading
+        if values.shape != (sources, len(response)) or len(reading.rank) != len(response):
             raise ShiftLensError(
-                f"the method {request.method.name} gave {tuple(values.shape)} numbers for {len(sources)} sources "
+                f"the method {method.name} gave {tuple(values.shape)} numbers for {sources} sources "
                 f"and {len(response)} response tokens"
             )
         if not bool(torch.isfinite(values).all() and torch.isfinite(reading.log_probability).all()):
@@ -123,5 +131,18 @@ class AttributionModule(LightningModule):
             response=self.lm.tokenizer.decode(response, skip_special_tokens=True),
             finished=finished,
             engine=explained.mode,
-            method=request.method.name,
+            method=method.name,
+            unit=units.name if units is not None and by_unit else "token",
+            form=method.form,
+            target=self.engine.target,
+            unit_of=np.asarray(units.of, np.int32) if units is not None and by_unit else None,
+            residual=None if explained.residual is None else explained.residual.to(torch.float32).numpy(),
         )
+
+
+def _members(of: Sequence[int], places: Sequence[int]) -> list[list[int]]:
+    """List the positions of each unit's tokens."""
+    members: list[list[int]] = [[] for _ in range(max(of, default=-1) + 1)]
+    for unit, place in zip(of, places, strict=True):
+        members[unit].append(place)
+    return members

@@ -9,6 +9,39 @@ from shiftlens.attribution.methods import Gradient, Method
 
 
 @dataclass(frozen=True)
+class Units:
+    """Units of several tokens that a method may explain a response by.
+
+    Args:
+        name: What a unit is: ``word``, ``sentence`` or ``region``.
+        of: [prompt] Index of each prompt token's unit, from 0.
+        always: Whether methods that take units use these whatever it costs; otherwise only where token by token
+            costs more than :data:`MOST_GRADIENTS` gradients.
+    """
+
+    name: str
+    of: tuple[int, ...]
+    always: bool = True
+
+    def used(self, response: int) -> bool:
+        """Return whether a response of some length is explained by units.
+
+        Args:
+            response: Number of response tokens.
+
+        Example:
+            >>> Units("sentence", (0, 0, 1), always=False).used(300)
+            False
+        """
+        # N (N/2 + M) token rows of removal against N M of the gradient's best cut.
+        return self.always or (response > 0 and 1 + len(self.of) / (2 * response) > MOST_GRADIENTS)
+
+
+MOST_GRADIENTS = 3.0
+"""Removal token by token may cost this many times the gradient before it goes by larger units."""
+
+
+@dataclass(frozen=True)
 class Request:
     """One sample to explain.
 
@@ -21,6 +54,7 @@ class Request:
         stops: ids that end a response; the same throughout a run.
         include_response: whether response tokens are sources too.
         method: How it is explained.
+        units: Units in place of tokens, for methods that take them; ``None`` for tokens.
     """
 
     key: str
@@ -31,6 +65,7 @@ class Request:
     stops: tuple[int, ...]
     include_response: bool = False
     method: Method = field(default_factory=Gradient)
+    units: Units | None = None
 
 
 def by_cost(requests: Sequence[Request]) -> list[Request]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from shiftlens.attribution.engine import Engine
-from shiftlens.attribution.methods import Ablation, Gradient, Method
+from shiftlens.attribution.methods import Gradient, Method
 from shiftlens.attribution.request import Request
 from shiftlens.attribution.row import Row, row_key
 from shiftlens.models.identity import Identity
@@ -103,6 +104,10 @@ def keyed(request: Request, role: Role) -> Request:
     """
     own: Any = {"greedy": request.max_new_tokens, "stops": list(request.stops)}
     settings: dict[str, Any] = {**role.engine.identity(), **_of_method(request.method)}
+    if not request.method.shares:
+        settings["target"] = role.engine.target
+    if request.units is not None and request.method.jointly:
+        settings["units"] = dataclasses.asdict(request.units)
     if request.include_response:
         settings["include_response"] = True
     response = own if request.response_ids is None else list(request.response_ids)
@@ -113,6 +118,6 @@ def keyed(request: Request, role: Role) -> Request:
 
 def _of_method(method: Method) -> dict[str, Any]:
     """What tells rows of a method from those of others, whatever its ``identity()`` is called and returns."""
-    if type(method) in (Gradient, Ablation):  # stored before there were other methods
+    if type(method) is Gradient:  # stored before there were other methods
         return method.identity()
     return {"method": {"name": method.name, "settings": method.identity()}}

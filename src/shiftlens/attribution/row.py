@@ -21,7 +21,7 @@ SCHEMA = pa.schema(
         ("key", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
         ("prompt_index", pa.list_(pa.int32())),
-        ("gradient", pa.list_(pa.float32())),
+        ("values", pa.list_(pa.float32())),
         ("log_probability", pa.list_(pa.float32())),
         ("rank", pa.list_(pa.int32())),
         ("response", pa.string()),
@@ -29,6 +29,10 @@ SCHEMA = pa.schema(
         ("engine", pa.string()),
         ("method", pa.string()),
         ("unit", pa.string()),
+        ("form", pa.string()),
+        ("target", pa.string()),
+        ("unit_of", pa.list_(pa.int32())),
+        ("residual", pa.list_(pa.float32())),
     ]
 )
 """Columns of a shard."""
@@ -42,10 +46,8 @@ class Row:
         key: content key, see :func:`row_key`.
         input_ids: [total] exact ids fed, template included; the last M are the response.
         prompt_index: [N] positions of the user's prompt tokens in ``input_ids``.
-        values: [N, M] Attribution of each source to each response token, by ``method``. For the target probability
-            it is importance divided by p(y_m), which does not underflow (for the gradient, that of log p); for
-            other targets of :mod:`shiftlens.attribution.targets` the importance itself. [N + M, M] where response
-            tokens are sources too.
+        values: [N, M] Attribution of each source to each response token, by ``method``, in the form ``form``;
+            [N + M, M] where response tokens are sources too, [units, M] where the sources are units.
         log_probability: [M] log p(y_m), nats.
         rank: [M] place of y_m among all tokens by probability; 1 is the model's first choice (in half
             precision generation can round to another).
@@ -53,7 +55,14 @@ class Row:
         finished: whether the model ended the response itself.
         engine: Mode of the engine that explained it.
         method: Name of the method of attribution.
-        unit: What one source is: ``token``.
+        unit: What one source of the prompt is: ``token``, ``word``, ``sentence`` or ``region``.
+        form: What ``values`` are where the target is a probability, see
+            :attr:`~shiftlens.attribution.methods.method.Method.form`.
+        target: What was explained, one of :data:`~shiftlens.attribution.targets.TARGETS`; rows of methods whose
+            ``shares`` is true may be read for log_probability as well.
+        unit_of: [N] unit of each prompt token; ``None`` for tokens.
+        residual: [M] what the sources together miss of the difference that the method divides up; ``None`` for
+            methods that divide up none.
     """
 
     key: str
@@ -67,19 +76,44 @@ class Row:
     engine: str
     method: str = "gradient"
     unit: str = "token"
+    form: str = "ratio"
+    target: str = "probability"
+    unit_of: Int[np.ndarray, " prompt"] | None = None
+    residual: Float[np.ndarray, " response"] | None = None
 
     @property
     def probability(self) -> Float[np.ndarray, " response"]:
         """[M] p(y_m)."""
         return np.exp(self.log_probability)
 
-    def importance(self, target: str = "probability") -> Float[np.ndarray, "sources response"]:
-        """Raw importance I, float32 (paper, section 3.1), in the shape of ``values``.
+    def relative(self) -> Float[np.ndarray, "sources response"]:
+        """Importance up to one positive factor per response token, in the shape of ``values``; does not underflow.
 
-        Args:
-            target: what was asked for; with ``probability`` the stored values are multiplied by p.
+        For the target probability it is I / p(y), else I. Scores are the same for both.
         """
-        return self.values * self.probability if target == "probability" else self.values
+        if self.target == "probability" and self.form == "loss":
+            # 1 - p'/p without cancellation; where p is next to nothing, p'/p need not fit in float32.
+            ratio = np.expm1(-self.values.astype(np.float64))
+            return -np.minimum(ratio, np.finfo(np.float32).max).astype(np.float32)
+        return self.values
+
+    def importance(self) -> Float[np.ndarray, "sources response"]:
+        """Raw importance I, float32 (paper, section 3.1), in the shape of ``values``."""
+        return self.relative() * self.probability if self.target == "probability" else self.values
+
+    def by_token(self) -> Float[np.ndarray, "sources response"]:
+        """:meth:`relative` importance of every token; the tokens of a unit share its importance equally.
+
+        Returns:
+            [N, M], or [N + M, M] where response tokens are sources too.
+        """
+        relative = self.relative()
+        if self.unit_of is None:
+            return relative
+        units = int(self.unit_of.max(initial=-1)) + 1
+        sizes = np.bincount(self.unit_of, minlength=units)
+        spread = (relative[:units] / sizes[:, None])[self.unit_of].astype(np.float32)
+        return np.concatenate([spread, relative[units:]])
 
     @property
     def response_ids(self) -> Int[np.ndarray, " response"]:
@@ -121,7 +155,12 @@ def answers(row: Row, request: Request) -> bool:
         request: Request that was made.
     """
     fed, response = row.input_ids.tolist(), row.response_ids.tolist()
-    sources = len(request.prompt_index) + (len(response) if request.include_response else 0)
+    units = request.units if request.method.jointly else None
+    if units is not None and units.used(len(response)):
+        unit, of, sources = units.name, list(units.of), max(units.of, default=-1) + 1
+    else:
+        unit, of, sources = "token", None, len(request.prompt_index)
+    sources += len(response) if request.include_response else 0
     return (
         fed[: len(fed) - len(response)] == list(request.input_ids)
         and row.prompt_index.tolist() == list(request.prompt_index)
@@ -129,36 +168,41 @@ def answers(row: Row, request: Request) -> bool:
         and (request.response_ids is not None or len(response) <= request.max_new_tokens)
         and row.values.shape == (sources, len(response))
         and row.method == request.method.name
-        and row.unit == "token"
+        and row.unit == unit
+        and (None if row.unit_of is None else row.unit_of.tolist()) == of
     )
 
 
 def to_record(row: Row) -> dict[str, Any]:
     """The values of a row by column."""
-    # The column of the values keeps its first name, so that old and new shards are read alike.
-    values = {name: value for name, value in vars(row).items() if name != "values"}
-    return {**values, "gradient": np.ascontiguousarray(row.values, np.float32).ravel()}
+    return {**vars(row), "values": np.ascontiguousarray(row.values, np.float32).ravel()}
 
 
 def from_record(record: dict[str, Any]) -> Row | None:
     """The row of a record; ``None`` where its arrays do not fit each other or are not finite."""
-    lists = [record.get(name) for name in ("input_ids", "prompt_index", "gradient", "log_probability", "rank")]
+    # Shards of earlier versions call the values of every method gradient.
+    numbers = record.get("values") if record.get("values") is not None else record.get("gradient")
+    lists = [numbers, *(record.get(name) for name in ("input_ids", "prompt_index", "log_probability", "rank"))]
     texts = [record.get(name) for name in ("key", "response", "engine")]
     whole = (
         all(isinstance(text, str) for text in texts)
-        and all(numbers is not None and None not in numbers for numbers in lists)
+        and all(some is not None and None not in some for some in lists)
         and isinstance(record.get("finished"), bool)
     )
     if not whole:
         return None
     prompt_index = np.asarray(record["prompt_index"], np.int32)
     log_probability = np.asarray(record["log_probability"], np.float32)
-    flat, rank = np.asarray(record["gradient"], np.float32), np.asarray(record["rank"], np.int32)
+    flat, rank = np.asarray(numbers, np.float32), np.asarray(record["rank"], np.int32)
     response = len(log_probability)
+    unit_of, residual = record.get("unit_of"), record.get("residual")
+    units = len(prompt_index) if unit_of is None else max(unit_of, default=-1) + 1
     # An empty response has no values from which the number of sources could be read.
-    sources = len(flat) // response if response else len(prompt_index)
+    sources = len(flat) // response if response else units
     sound = (
         len(flat) == sources * response
+        and (unit_of is None or len(unit_of) == len(prompt_index))
+        and (residual is None or len(residual) == response)
         and len(rank) == response
         and len(record["input_ids"]) >= response
         and bool(np.isfinite(flat).all() and np.isfinite(log_probability).all())
@@ -179,4 +223,8 @@ def from_record(record: dict[str, Any]) -> Row | None:
         engine=record["engine"],
         method=record.get("method") or usual,
         unit=record.get("unit") or "token",
+        form=record.get("form") or "ratio",
+        target=record.get("target") or "probability",
+        unit_of=None if unit_of is None else np.asarray(unit_of, np.int32),
+        residual=None if residual is None else np.asarray(residual, np.float32),
     )

@@ -33,14 +33,14 @@ def agreement(rows: Sequence[Row], exact: Sequence[Row], L: int = 10) -> dict[st
     for row, truth in zip(rows, exact, strict=True):
         if not np.array_equal(row.input_ids, truth.input_ids):
             raise ValueError("rows to compare must have the same ids")
-        largest = np.abs(truth.values).max(0, initial=0.0)
-        if not (largest > 0).any() or row.values[:, largest > 0].size < 3:
+        largest = np.abs(truth.relative()).max(0, initial=0.0)
+        if not (largest > 0).any() or row.relative()[:, largest > 0].size < 3:
             continue  # nothing to correlate
-        a, b = (r.values[:, largest > 0] / largest[largest > 0] for r in (row, truth))
+        a, b = (r.relative()[:, largest > 0] / largest[largest > 0] for r in (row, truth))
         per_sample.append(np.corrcoef(a.ravel(), b.ravel())[0, 1])
         pairs.append(np.stack([a.ravel(), b.ravel()]))
         errors += list(np.abs(a - b).max(0))
-        same.append((score(row.values, L, 0) == score(truth.values, L, 0)).ravel())
+        same.append((score(row.relative(), L, 0) == score(truth.relative(), L, 0)).ravel())
     if not pairs:
         return {"n": 0}
     return {

@@ -63,7 +63,7 @@ def measure(role: str, encoded: Encoded, row: Row, settings: Settings, text: str
         text: whose response it is; by default the given one where the prompt brings one, else the role's own.
     """
     # The gradient of log p in place of I: the same score, and no underflow where p is tiny.
-    S = score(row.values, settings.L, settings.b)
+    S = score(row.by_token(), settings.L, settings.b)
     check = encoded.prompt.check
     verdict = followed(check, row.response) if check is not None else None
     text = text or ("given" if encoded.prompt.response is not None else role)

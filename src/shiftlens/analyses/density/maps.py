@@ -100,7 +100,7 @@ def saliency_maps(
                     prompt_tokens=[*m.encoded.tokens, *response_tokens[: len(m.density) - len(m.encoded.tokens)]],
                     response_tokens=response_tokens,
                     regions=m.regions,
-                    score=score(m.row.values, settings.L, settings.b),
+                    score=score(m.row.by_token(), settings.L, settings.b),
                     density=m.density,
                     instruction_score=float(row["instruction_score"]),
                     response=m.row.response,

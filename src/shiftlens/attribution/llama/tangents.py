@@ -69,7 +69,7 @@ def llama_tangents(
     packs = []
     for span in spans:
         offsets = [source - start for source in sources[span]]
-        packs.append(Part([(first, cut - start) for first in offsets], primal.embeddings[sources[span]], offsets))
+        packs.append(Part([(first, cut - start) for first in offsets], primal.directions[sources[span]], offsets))
     crossings = [Crossing(sources[span.start], []) for span in spans]
 
     for layer, key, value in zip(body.layers, primal.keys, primal.values, strict=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -40,7 +39,8 @@ class Ablation(Method):
     """
 
     name = "ablation"
-    words = "exact removal"
+    form = "loss"
+    jointly = True
     replaced_by: str = numeric("zero")
 
     def __post_init__(self) -> None:
@@ -48,9 +48,10 @@ class Ablation(Method):
             known = ", ".join(REPLACEMENTS)
             raise ConfigError(f"saliency.method.replaced_by={self.replaced_by}: expected one of {known}")
 
-    def identity(self) -> dict[str, Any]:
-        """The replacement."""
-        return {"ablation": self.replaced_by}
+    @property
+    def words(self) -> str:
+        """What a finding calls the method."""
+        return f"exact removal ({'zero' if self.replaced_by == 'zero' else 'mean'} embedding)"
 
     def explain(
         self,
@@ -61,33 +62,44 @@ class Ablation(Method):
         engine: Engine,
     ) -> Explained:
         """Replace each source's embedding in turn, see :func:`ablate`."""
-        return ablate(model, input_ids, sources, response, self.replaced_by, engine)
+        return ablate(model, input_ids, [[source] for source in sources], response, self.replaced_by, engine)
+
+    def explain_units(
+        self,
+        model: PreTrainedModel,
+        input_ids: Sequence[int],
+        units: Sequence[Sequence[int]],
+        response: int,
+        engine: Engine,
+    ) -> Explained:
+        """Replace all embeddings of each unit at once, see :func:`ablate`."""
+        return ablate(model, input_ids, units, response, self.replaced_by, engine)
 
 
 def ablate(
     model: PreTrainedModel,
     input_ids: Sequence[int],
-    sources: Sequence[int],
+    units: Sequence[Sequence[int]],
     response: int,
     replaced_by: str,
     engine: Engine,
 ) -> Explained:
     """Ablation importance: ``f(y_m | Z_m) - f(y_m | Z_m with the embedding of s_n replaced)``, exactly.
 
-    For f = p the difference is divided by ``p(y_m)``, as the gradient of log p is that of p divided by p:
-    times p it is the raw importance. For the logit difference it is the plain difference, the other token
-    held fixed.
+    For the target probability f is log p, from which the difference of p follows. For the logit difference the
+    other token is held fixed.
 
     Args:
         model: causal language model of any family.
         input_ids: [total] ids fed; the last ``response`` of them are the response.
-        sources: [sources] positions whose embeddings are replaced, one at a time; all before the last token.
+        units: [units] positions whose embeddings are replaced together, one unit at a time; all before the last
+            token.
         response: number of response tokens M.
         replaced_by: one of :data:`REPLACEMENTS`.
         engine: its target, chunk and memory budget count; the chunk is the number of texts in a batch.
 
     Returns:
-        [sources, M] differences in place of the gradient, and how the model reads the response.
+        [units, M] differences, and how the model reads the response.
 
     Raises:
         ValueError: the replacement is unknown.
@@ -97,14 +109,14 @@ def ablate(
         >>> from transformers import LlamaConfig, LlamaForCausalLM
         >>> config = LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
         ...                      num_attention_heads=2)
-        >>> ablate(LlamaForCausalLM(config), [1, 2, 3, 4], [0, 1], 2, "zero", Engine()).gradient.shape
+        >>> ablate(LlamaForCausalLM(config), [1, 2, 3, 4], [[0], [1]], 2, "zero", Engine()).values.shape
         torch.Size([2, 2])
     """
     if replaced_by not in REPLACEMENTS:
         raise ValueError(f"replaced_by={replaced_by}: expected one of {', '.join(REPLACEMENTS)}")
     if response == 0:
         empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))
-        return Explained(torch.zeros(len(sources), 0), empty, "ablation")
+        return Explained(torch.zeros(len(units), 0), empty, "ablation")
     target = stored(engine.target)
     layer = model.get_input_embeddings()
     ids, wanted = torch.tensor(input_ids[:-1]), torch.tensor(input_ids[-response:])
@@ -118,21 +130,17 @@ def ablate(
             return (direction * logits).sum(-1)
         return at_logits(logits, wanted, target)[1].log_probability
 
-    def run(size: int) -> Float[Tensor, "sources response"]:
+    def run(size: int) -> Float[Tensor, "units response"]:
         ablated = []
-        for places in torch.tensor(sources, dtype=torch.long).split(size):
-            with _replaced(layer, places, vector):
-                ablated += [f(one) for one in _logits(model, ids.expand(len(places), -1), response)]
+        for start in range(0, len(units), size):
+            some = units[start : start + size]
+            with _replaced(layer, some, vector):
+                ablated += [f(one) for one in _logits(model, ids.expand(len(some), -1), response)]
         return torch.stack(ablated)
 
     before = f(logits)
-    after = halving(run, engine.chunk or _chunk(model, len(ids), response, engine)) if len(sources) else before[:0]
-    if target == "logit_difference":
-        difference = before - after.reshape(-1, response)
-    else:
-        # 1 - p'/p without cancellation; where p is next to nothing, p'/p need not fit in float32.
-        ratio = torch.expm1((after.reshape(-1, response) - before).double())
-        difference = -ratio.clamp(max=torch.finfo(torch.float32).max)
+    after = halving(run, engine.chunk or _chunk(model, len(ids), response, engine)) if len(units) else before[:0]
+    difference = before - after.reshape(-1, response)
     return Explained(difference.cpu(), Reading(*(values.cpu() for values in reading)), "ablation")
 
 
@@ -146,12 +154,13 @@ def _logits(
 
 
 @contextmanager
-def _replaced(layer: nn.Module, places: Int[Tensor, " batch"], vector: Tensor) -> Iterator[None]:
-    """Replace one embedding of each text of a batch: that at ``places[i]`` of text i."""
+def _replaced(layer: nn.Module, units: Sequence[Sequence[int]], vector: Tensor) -> Iterator[None]:
+    """Replace some embeddings of each text of a batch: those at ``units[i]`` of text i."""
 
     def replace(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> Tensor:
         output = output.clone()
-        output[torch.arange(len(places)), places.to(output.device)] = vector.to(output)
+        for text, places in enumerate(units):
+            output[text, list(places)] = vector.to(output)
         return output
 
     handle = layer.register_forward_hook(replace)

@@ -19,6 +19,7 @@ class Gradient(Method):
 
     name = "gradient"
     words = "gradient x embedding"
+    shares = True
 
     def identity(self) -> dict[str, Any]:
         """Nothing: rows without any mark are those of the gradient."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import torch
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.engine import Engine, Explained
@@ -21,8 +23,18 @@ class Method(ABC):
 
     name: ClassVar[str]
     """Stable name, kept with each row of the ledger."""
-    words: ClassVar[str]
-    """What a finding calls the method."""
+    form: ClassVar[str] = "ratio"
+    """What the values are where the target is a probability: ``ratio``, importance divided by p(y); or ``loss``,
+    what log p(y) loses, from which what p(y) loses follows. For other targets they are the importance itself."""
+    shares: ClassVar[bool] = False
+    """Whether the targets probability and log_probability have the same values, so that one row serves both."""
+    jointly: ClassVar[bool] = False
+    """Whether the importance of a word or sentence is more than the sum over its tokens: :meth:`explain_units`."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What a finding calls the method."""
 
     def identity(self) -> dict[str, Any]:
         """Settings of the method on which its numbers depend, as plain JSON values.
@@ -54,6 +66,30 @@ class Method(ABC):
             engine: Target, memory budget and mode.
 
         Returns:
-            [sources, M] numbers on the CPU, in the units of the target's gradient: importance divided by p(y) for
-            the target probability.
+            [sources, M] numbers on the CPU, in the form that :attr:`form` names.
         """
+
+    def explain_units(
+        self,
+        model: PreTrainedModel,
+        input_ids: Sequence[int],
+        units: Sequence[Sequence[int]],
+        response: int,
+        engine: Engine,
+    ) -> Explained:
+        """Explain every token of a response by units of several tokens each; by default the sum over the tokens.
+
+        Args:
+            model: Causal language model with frozen parameters.
+            input_ids: [total] Ids fed; the last ``response`` of them are the response.
+            units: [units] Positions of each unit's tokens.
+            response: Number of response tokens M.
+            engine: Target, memory budget and mode.
+
+        Returns:
+            [units, M] numbers, as :meth:`explain` returns them.
+        """
+        explained = self.explain(model, input_ids, [place for unit in units for place in unit], response, engine)
+        of = torch.tensor([i for i, unit in enumerate(units) for _ in unit], dtype=torch.long)
+        sums = explained.values.new_zeros(len(units), response).index_add_(0, of, explained.values)
+        return replace(explained, values=sums)

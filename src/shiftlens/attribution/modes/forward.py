@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from shiftlens.attribution.modes.mixed import meet
 from shiftlens.attribution.targets import Reading, check_places
+from shiftlens.attribution.variant import PLAIN, Variant
 
 
 def forward(
@@ -25,6 +26,7 @@ def forward(
     target: str = "log_probability",
     *,
     written_out: bool = True,
+    variant: Variant = PLAIN,
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
     """Compute the attribution of every source token for every response token.
 
@@ -39,6 +41,7 @@ def forward(
         chunk: Number of tangents computed together; memory grows with this number, results do not change.
         target: Function f, see :func:`shiftlens.attribution.targets.at_logits`.
         written_out: Whether to use hand-written derivatives where the model has them; otherwise generic ones.
+        variant: What is carried through the model.
 
     Returns:
         A, [prompt, response], with rows in the order of ``sources``, float64 for a float64 model, else float32;
@@ -59,5 +62,6 @@ def forward(
     check_places(len(input_ids), sources.tolist(), response, chunk)
     # Forward mode is mixed mode with the cut after the last position that predicts a response token.
     return meet(
-        model, input_ids, sources, response, chunk, target, cut=len(input_ids) - 1, written_out=written_out
-    )
+        model, input_ids, sources, response, chunk, target, cut=len(input_ids) - 1, written_out=written_out,
+        variant=variant,
+    )  # fmt: skip

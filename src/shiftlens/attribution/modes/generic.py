@@ -48,7 +48,7 @@ def tangents(
     window = primal.embeddings[None, start:cut]  # [1, positions, width]
     directions = window.new_zeros(len(sources), *window.shape)  # [chunk, 1, positions, width]
     for row, source in enumerate(sources):
-        directions[row, 0, source - start] = primal.embeddings[source]
+        directions[row, 0, source - start] = primal.directions[source]
 
     def run(embeddings: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Run the body on the window, [1, positions, width]; return h and each layer's keys and values."""

@@ -39,6 +39,7 @@ from shiftlens.attribution.modes import generic
 from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.modes.primal import primal_pass
 from shiftlens.attribution.targets import Reading, check_places
+from shiftlens.attribution.variant import PLAIN, Variant
 
 
 def mixed(
@@ -51,6 +52,7 @@ def mixed(
     *,
     cut: int,
     written_out: bool = True,
+    variant: Variant = PLAIN,
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
     """Compute ``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` for all sources and response tokens.
 
@@ -65,6 +67,7 @@ def mixed(
         cut: Position from 0 to total - 1. Sources before it get tangents; response tokens that are predicted at it
             or later get cotangents.
         written_out: Whether to use hand-written derivatives where the model has them; otherwise generic ones.
+        variant: What is carried through the model.
 
     Returns:
         A, [prompt, response], and log probabilities and ranks of the response; on the CPU, at least float32.
@@ -85,7 +88,9 @@ def mixed(
     check_places(len(input_ids), sources.tolist(), response, chunk)
     if not 0 <= cut < len(input_ids):
         raise ValueError(f"cut must lie in 0..{len(input_ids) - 1}, got {cut}")
-    return meet(model, input_ids, sources, response, chunk, target, cut=cut, written_out=written_out)
+    return meet(
+        model, input_ids, sources, response, chunk, target, cut=cut, written_out=written_out, variant=variant
+    )
 
 
 def meet(
@@ -98,6 +103,7 @@ def meet(
     *,
     cut: int,
     written_out: bool = True,
+    variant: Variant = PLAIN,
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
     """Do the work of :func:`mixed` on checked arguments; forward and reverse mode call it with extreme cuts."""
     by_hand = written_out and takes(model, len(input_ids))
@@ -112,7 +118,7 @@ def meet(
     ids = input_ids.to(model.get_input_embeddings().weight.device)
     with plain_attention(model), torch.no_grad():
         modules = entrances(model) if by_hand and n_early < response else ()
-        primal = primal_pass(model, ids, response, target, modules)
+        primal = primal_pass(model, ids, response, target, modules, variant)
         if not by_hand:
             generic.check_body(model, primal)
         A = primal.reading.log_probability.new_zeros(len(sources), response)  # [sources, response]
@@ -129,12 +135,12 @@ def meet(
                 at_head = primal.gradient[n_early - derivatives.shape[1] : n_early].to(A)
                 A[batch.to(A.device), n_early - derivatives.shape[1] : n_early] = (derivatives * at_head).sum(-1)
         # [late sources, width] and [late sources], counted from the cut
-        embeddings, offsets = primal.embeddings[sources[late]].to(A), (sources[late] - cut).to(A.device)
+        directions, offsets = primal.directions[sources[late]].to(A), (sources[late] - cut).to(A.device)
         for columns in torch.arange(n_early, response).split(chunk) if n_early < response else ():
             # Gradients of embeddings, [columns, positions from the cut on, width]; and [early sources, columns].
             derivatives, early_entries = cotangents(model, primal, cut, columns.tolist(), crossings)
             A[early[:, None].to(A.device), columns.to(A.device)] = early_entries.to(A)
             # [late sources, columns]
-            late_entries = torch.einsum("mnd,nd->nm", derivatives.to(A).index_select(1, offsets), embeddings)
+            late_entries = torch.einsum("mnd,nd->nm", derivatives.to(A).index_select(1, offsets), directions)
             A[late[:, None].to(A.device), columns.to(A.device)] = late_entries
     return A.cpu(), Reading(*(values.cpu() for values in primal.reading))

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.targets import Reading, at_logits
+from shiftlens.attribution.variant import PLAIN, Variant
 from shiftlens.hooks import EmbeddingTap, HeadTap
 
 
@@ -18,6 +19,8 @@ def naive(
     response: int,
     chunk: int,
     target: str = "log_probability",
+    *,
+    variant: Variant = PLAIN,
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
     """Compute ``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` from gradients that a backward hook captures.
 
@@ -28,6 +31,7 @@ def naive(
         response: Number of response tokens M, at least 1.
         chunk: Not used; response tokens are always taken one at a time.
         target: Function f, see :func:`shiftlens.attribution.targets.at_logits`.
+        variant: What is carried through the model.
 
     Returns:
         A, [prompt, response], and log probabilities and ranks of the response; on the CPU.
@@ -45,8 +49,8 @@ def naive(
             head.body.backward((at_head / scale).to(head.body))  # scaled against underflow in half precision
         assert tap.gradient is not None
         assert tap.embedding is not None
-        embedding = tap.embedding[0].detach().to(at_head)  # [position, width]
-        product = (tap.gradient[0].to(at_head) * embedding).sum(-1) * scale  # [position]
+        direction = variant.direction(tap.embedding[0].detach()).to(at_head)  # [position, width]
+        product = (tap.gradient[0].to(at_head) * direction).sum(-1) * scale  # [position]
         # The response token itself and later tokens have no influence.
         product = torch.cat([product, product.new_zeros(len(input_ids) - position)])  # [total]
         columns.append(product[sources.to(product.device)].cpu())

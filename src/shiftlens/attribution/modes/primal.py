@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from shiftlens.attribution.targets import Reading, at_logits
+from shiftlens.attribution.variant import PLAIN, Variant
 from shiftlens.hooks import EmbeddingTap, HeadTap, StreamTap
 from shiftlens.support.libraries.transformers_parts import cached
 
@@ -29,6 +30,7 @@ class Primal:
             head.
         values: For each layer, [1, groups, length, head] values.
         streams: For each requested module, [length, width] its input.
+        variant: What is carried through the model.
     """
 
     embeddings: Float[Tensor, "length width"]
@@ -38,6 +40,12 @@ class Primal:
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     streams: tuple[Tensor, ...] = ()
+    variant: Variant = PLAIN
+
+    @property
+    def directions(self) -> Float[Tensor, "length width"]:
+        """[length, width] direction along which each position counts as a source."""
+        return self.variant.direction(self.embeddings)
 
 
 def primal_pass(
@@ -46,6 +54,7 @@ def primal_pass(
     response: int,
     target: str,
     modules: Sequence[nn.Module] = (),
+    variant: Variant = PLAIN,
 ) -> Primal:
     """Run one pass over all ids but the last, and one backward pass through the output layer alone.
 
@@ -55,6 +64,7 @@ def primal_pass(
         response: Number of ids at the end that are the response.
         target: Function f, see :func:`shiftlens.attribution.targets.at_logits`.
         modules: Modules whose input to keep.
+        variant: What is carried through the model.
     """
     # Made without the model's configuration, the cache keeps every key of sliding layers; masks apply the window.
     cache = DynamicCache()
@@ -70,4 +80,4 @@ def primal_pass(
     keys, values = zip(*cached(cache), strict=True)
     streams = tuple(stream[0] for stream in taps.streams)  # [length, width] each
     hidden = head.body[0].detach()  # [response, hidden]
-    return Primal(embedding.embedding[0].detach(), gradient[0], hidden, reading, keys, values, streams)
+    return Primal(embedding.embedding[0].detach(), gradient[0], hidden, reading, keys, values, streams, variant)

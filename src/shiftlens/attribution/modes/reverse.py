@@ -11,6 +11,7 @@ from shiftlens.attribution.llama.layer import takes
 from shiftlens.attribution.modes.mixed import meet
 from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.targets import Reading, at_logits, check_places
+from shiftlens.attribution.variant import PLAIN, Variant
 from shiftlens.hooks import EmbeddingTap, HeadTap
 
 
@@ -23,6 +24,7 @@ def reverse(
     target: str = "log_probability",
     *,
     written_out: bool = True,
+    variant: Variant = PLAIN,
 ) -> tuple[Float[Tensor, "prompt response"], Reading]:
     """Compute ``A[n, m] = <d f(y_m) / d E[s_n], E[s_n]>`` for all sources and response tokens.
 
@@ -41,6 +43,7 @@ def reverse(
         chunk: Number of response tokens per backward pass; bounds the memory.
         target: Function f, see :func:`shiftlens.attribution.targets.at_logits`.
         written_out: Whether to use hand-written derivatives where the model has them; otherwise generic ones.
+        variant: What is carried through the model.
 
     Returns:
         A, [prompt, response], and log probabilities and ranks of the response; on the CPU, at least float32.
@@ -60,13 +63,15 @@ def reverse(
     if written_out and takes(model, len(input_ids)):
         # Sources do not influence response tokens predicted before them, so cotangents end at the first source.
         cut = min(sources.tolist(), default=len(input_ids) - 1)
-        return meet(model, input_ids, sources, response, chunk, target, cut=cut)
+        return meet(model, input_ids, sources, response, chunk, target, cut=cut, variant=variant)
     first = len(input_ids) - response
     columns, readings = [], []
     with torch.enable_grad(), plain_attention(model):
         for start in range(first, len(input_ids), chunk):
             targets = torch.arange(start, min(start + chunk, len(input_ids)))
-            A, reading = _chunk(model, input_ids[: targets[-1]], sources, targets, input_ids[targets], target)
+            A, reading = _chunk(
+                model, input_ids[: targets[-1]], sources, targets, input_ids[targets], target, variant
+            )
             columns.append(A.cpu())  # [prompt, chunk]
             readings.append([values.cpu() for values in reading])
     return torch.cat(columns, dim=1), Reading(*map(torch.cat, zip(*readings, strict=True)))
@@ -79,6 +84,7 @@ def _chunk(
     targets: Int[Tensor, " chunk"],
     wanted: Int[Tensor, " chunk"],
     target: str,
+    variant: Variant,
 ) -> tuple[Float[Tensor, "prompt chunk"], Reading]:
     """Compute the columns of A for one chunk of response tokens.
 
@@ -89,6 +95,7 @@ def _chunk(
         targets: [chunk] positions of the chunk's tokens.
         wanted: [chunk] ids of the chunk's tokens.
         target: Function f.
+        variant: What is carried through the model.
     """
     with EmbeddingTap(model) as embedding, HeadTap(model) as head:
         # Each token is predicted at the position before it, so the last positions predict the chunk.
@@ -107,6 +114,6 @@ def _chunk(
     inside = sources < len(fed)  # [prompt]; later tokens have no influence on the chunk
     positions = sources[inside].to(gradients.device)  # [inside]
     at_sources = gradients[:, 0].index_select(1, positions).to(A)  # [chunk, inside, width]
-    embeddings = embedding.embedding[0].detach().index_select(0, positions).to(A)  # [inside, width]
-    A[inside.to(A.device)] = torch.einsum("mnd,nd->nm", at_sources, embeddings) * scale.to(A.device)
+    directions = variant.direction(embedding.embedding[0].detach().index_select(0, positions)).to(A)
+    A[inside.to(A.device)] = torch.einsum("mnd,nd->nm", at_sources, directions) * scale.to(A.device)
     return A, reading
