@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,6 +87,26 @@ def reading(roles: Mapping[str, Role], rows: Rows, reader: str, writer: str) -> 
     if len(pairs) < len(own):
         return []
     return [given(request, roles[reader], row, roles[writer]) for request, row in pairs]
+
+
+def by_method(requests: Sequence[Request], role: Role, rows: Mapping[str, Row], method: Method) -> list[Request]:
+    """Build the requests that explain known responses by another method.
+
+    Args:
+        requests: Requests of the role, by its headline method.
+        role: Who explains.
+        rows: The role's rows that are known.
+        method: The other method.
+
+    Returns:
+        One request for each given one, in order; none while a response is not known.
+    """
+    if any(request.key not in rows for request in requests):
+        return []
+    if requests and requests[0].method == method:
+        return list(requests)
+    texts = [given(request, role, rows[request.key], role) for request in requests]
+    return [keyed(replace(request, method=method), role) for request in texts]
 
 
 def in_float32(role: Role) -> Role:

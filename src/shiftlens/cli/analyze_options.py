@@ -51,7 +51,10 @@ def options_from_config(config: Mapping[str, Any], problems: Sequence[str] = ())
     return Options(
         settings=options.settings,
         engine=options.engine,
-        method=options.method,
+        methods=options.methods,
+        unit=options.unit,
+        negative=options.negative,
+        over_methods=options.over_methods,
         batch_tokens=options.batch_tokens,
         include_response=options.include_response,
         check_precision=options.check_precision,
@@ -84,6 +87,8 @@ def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
     problems += setting_problems(report, _MAPS, "report.") + setting_problems(config, _SEED)
     if not isinstance(data["datasets"], Mapping):
         problems.append(f"data.datasets={data['datasets']}: expected beginnings of ids and data sets, or {{}}")
+    if not (isinstance(data["method"], str) and data["method"].strip()):
+        problems.append(f"data.method={data['method']!r}: expected the name of a method of attribution")
     paths = {role: Path(str(data[role])).expanduser() for role in ROLES}
     problems += [f"data.{role}={path} does not exist" for role, path in paths.items() if not path.exists()]
     prompts = None if data["prompts"] is None else Path(str(data["prompts"])).expanduser()
@@ -107,6 +112,7 @@ def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
         map_b=report["b"],
         maps=report["maps"],
         controls=controls_from_config(config.get("controls")),
+        method=data["method"],
     )
 
 

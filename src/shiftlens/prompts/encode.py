@@ -45,6 +45,7 @@ class Encoded:
         instruction: [N] whether each of these tokens overlaps an instruction span.
         context: [N] whether each of these tokens overlaps a context span.
         cut: Number of tokens cut off the end of the user's text to fit the limit.
+        offsets: [N] characters of these tokens in the prompt's text, from and to.
     """
 
     prompt: Prompt
@@ -54,6 +55,7 @@ class Encoded:
     instruction: Bool[np.ndarray, " prompt"]
     context: Bool[np.ndarray, " prompt"]
     cut: int = 0
+    offsets: tuple[Span, ...] = ()
 
     @property
     def regions(self) -> list[str]:
@@ -124,7 +126,8 @@ def encode(
         for name, spans in (("instruction", prompt.instruction), ("context", prompt.context))
     }
     tokens = tuple(token_texts(tokenizer, [ids[i] for i in index]))
-    return Encoded(prompt, tuple(ids), tuple(index), tokens, masks["instruction"], masks["context"], cut)
+    within = tuple((max(start - shift, 0), min(end - shift, len(prompt.text))) for start, end in user_offsets)
+    return Encoded(prompt, tuple(ids), tuple(index), tokens, masks["instruction"], masks["context"], cut, within)
 
 
 def _mask(

@@ -36,6 +36,8 @@ class Control:
         why_not: Why it could not be tested; ``""`` if it was.
         specific: Whether it asks if the effect is about instruction words at all. A finding with rivals needs
             at least one such control that could be tested to be *supported*.
+        removal: Whether it asks the same question under exact removal. A finding that it does not confirm holds
+            under its own method only.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Control:
     note: str = ""
     why_not: str = ""
     specific: bool = False
+    removal: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ class Finding:
         corrected_over: What ``p_corrected`` accounts for, e.g. ``("L", "b", "p", "data")``.
         headline: Whether the finding answers for its whole analysis; the others are details. A matter of the
             question asked, never of the answer.
+        method: Label of the method of attribution; ``""`` where none is involved.
+        methods: Labels of all methods under which the question was asked.
+        holds_under: Those of them under which the null hypothesis is rejected.
     """
 
     name: str
@@ -108,6 +114,9 @@ class Finding:
     expected: str | None = None
     corrected_over: tuple[str, ...] = ()
     headline: bool = True
+    method: str = ""
+    methods: tuple[str, ...] = ()
+    holds_under: tuple[str, ...] = ()
 
     @property
     def testable(self) -> bool:

@@ -40,7 +40,7 @@ def sentence(finding: Finding) -> str:
         claim = f"the {measure} is not shown to be higher for {finding.expected}; {other_way}"
     else:
         claim = f"the {measure} shows no clear difference between {high} and {low}: {means}"
-    return f"On {finding.data}, {claim}, {numbers}"
+    return f"On {finding.data}, {claim}, {numbers}{_agreement(finding)}"
 
 
 def untestable(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
@@ -116,6 +116,13 @@ def p_value(p: float | None) -> str:
         return f"= {p:.2g}"
     mantissa, exponent = f"{p:.0e}".split("e")
     return f"= {mantissa}e{int(exponent)}"
+
+
+def _agreement(finding: Finding) -> str:
+    """Under how many of several methods of attribution the finding stands."""
+    if len(finding.methods) < 2 or not finding.stands:
+        return ""
+    return f" It holds under {len(finding.holds_under)} of {len(finding.methods)} methods."
 
 
 def _opposite(finding: Finding) -> bool:

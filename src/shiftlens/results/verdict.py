@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from shiftlens.results.finding import Control, Finding
 
-EVIDENCE_VERSION = 1
+EVIDENCE_VERSION = 2
 """Version of the rules and of the list of controls, see the changelog in ``docs/evidence.md``."""
 
 SUPPORTED = "supported"
@@ -21,6 +21,8 @@ def judge(finding: Finding, rivals: Sequence[Control] = ()) -> Finding:
 
     - *not testable*: there is no p-value.
     - *not supported*: the finding does not stand, see :attr:`~shiftlens.results.finding.Finding.stands`.
+    - *METHOD only*, e.g. *gradient only*: it stands under its own method of attribution, but exact removal does
+      not confirm it, or was not computed (``Control.removal``).
     - *supported*: it stands and has no rivals; or it survives every rival that could be tested, and at least
       one of those asks whether the effect is about instruction words (``Control.specific``).
     - *supported but not specific*: it stands, but a rival explains it, or no specific rival could be tested.
@@ -47,6 +49,8 @@ def _verdict(finding: Finding, rivals: Sequence[Control]) -> str:
         return NOT_TESTABLE
     if not finding.stands:
         return NOT_SUPPORTED
+    if any(rival.removal and not rival.survives for rival in rivals):
+        return f"{finding.method} only"
     tested = [rival for rival in rivals if rival.survives is not None]
     survives = all(rival.survives for rival in tested)
     specific = any(rival.specific for rival in tested)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ from lightning.pytorch import Callback
 from rich.console import Console
 
 from shiftlens.analyses.crossed.section import crossed_section
+from shiftlens.analyses.density.across_methods import ByMethod, Named
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.maps import saliency_maps
 from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row
-from shiftlens.attribution.role import Role, Rows, given, in_float32, reading
+from shiftlens.attribution.methods import Method
+from shiftlens.attribution.role import Role, Rows, by_method, given, in_float32, reading
 from shiftlens.callbacks import RowView, View
 from shiftlens.models.identity import digest
 from shiftlens.models.pair import Pair
@@ -67,11 +70,11 @@ def run(
         )
     runner = Runner(
         ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console,
-        options.settings, options.method,
+        options.settings, options.methods[0],
     )  # fmt: skip
     runner.check_ranks(len(roles["base"].encoded))
     row_views = [view for view in callbacks if isinstance(view, RowView)]
-    rows = _gather(roles, row_views, runner, options.responses)
+    rows = _gather(roles, row_views, runner, options)
     runner.release()
     main = {name: options.responses if options.responses in ROLES else name for name in ROLES}
     precision = {
@@ -80,10 +83,16 @@ def run(
     }
     if not is_main_rank():
         return None
-    measured = [m for name in ROLES for m in _measured(roles, rows, name, main[name], options)]
-    by_role: dict[str, list[Measured]] = {name: [m for m in measured if m.role == name] for name in ROLES}
     tokenizers = {name: role.tokenizer for name, role in roles.items()}
-    samples = samples_table(measured)
+    pictured = replace(options.settings, b=options.map_b)
+    explained = []
+    for method in options.methods:
+        found = [m for name in ROLES for m in _measured(roles, rows, name, main[name], options, method)]
+        table = samples_table(found)
+        draw = partial(saliency_maps, found, tokenizers, table, pictured, method.words)
+        named = Named(method.label, method.words, method.exact)
+        explained.append(ByMethod(named, scored(found, table), found, table, draw))
+    measured = explained[0].measured
     density = Density(
         options.settings,
         options.seed,
@@ -91,17 +100,13 @@ def run(
         options.map_b,
         options.maps,
         tuple(options.controls.values()),
+        over_methods=options.over_methods,
     )
-    pictured = replace(options.settings, b=options.map_b)
-    sections = density.sections(
-        scored(measured, samples),
-        measured,
-        samples,
-        lambda chosen: saliency_maps(chosen, by_role, tokenizers, samples, pictured),
-    )
+    sections = density.sections(explained)
     if options.responses == "both":
         swapped = zip(ROLES, reversed(ROLES), strict=True)
-        others = [m for name, other in swapped for m in _measured(roles, rows, name, other, options)]
+        first = options.methods[0]
+        others = [m for name, other in swapped for m in _measured(roles, rows, name, other, options, first)]
         sections.append(crossed_section([*measured, *others], options.seed))
     identities = {name: role.identity for name, role in roles.items()}
     sections += [view.section(identities) for view in callbacks if isinstance(view, View)]
@@ -119,7 +124,11 @@ def run(
             },
             settings={**vars(options.settings), "picture_b": options.map_b},
             attribution={
-                "method": {"name": options.method.name, **options.method.identity()},
+                "methods": {
+                    method.label: {"name": method.name, **method.identity()} for method in options.methods
+                },
+                "unit": options.unit,
+                "negative": options.negative,
                 "target": options.engine.target,
                 "mode": options.engine.mode,
                 "include_response": options.include_response,
@@ -139,7 +148,7 @@ def _model_record(role: Role) -> dict[str, str]:
 
 
 def _gather(
-    roles: Mapping[str, Role], views: Sequence[RowView], runner: Runner, responses: str
+    roles: Mapping[str, Role], views: Sequence[RowView], runner: Runner, options: Options
 ) -> dict[str, dict[str, Row]]:
     """Return every row that the run and its analyses need, by role and key.
 
@@ -150,8 +159,12 @@ def _gather(
     rows: dict[str, dict[str, Row]] = {name: {} for name in roles}
 
     def missing(name: str) -> list[Request]:
-        texts = {"own": [name], "given": [name], "both": ROLES}.get(responses, [responses])
-        wanted = [request for text in texts for request in reading(roles, rows, name, text)]
+        texts = {"own": [name], "given": [name], "both": ROLES}.get(options.responses, [options.responses])
+        wanted = []
+        for asked in (reading(roles, rows, name, text) for text in texts):
+            wanted += asked
+            for method in options.methods[1:]:
+                wanted += by_method(asked, roles[name], rows[name], method)
         wanted += [request for view in views for request in view.requests(name, roles, rows)]
         return [request for request in wanted if request.key not in rows[name]]
 
@@ -162,16 +175,19 @@ def _gather(
     return rows
 
 
-def _measured(roles: Mapping[str, Role], rows: Rows, reader: str, writer: str, options: Options) -> list[Measured]:
-    """Return the scores of `reader`'s explanations of `writer`'s responses, in prompt order."""
+def _measured(
+    roles: Mapping[str, Role], rows: Rows, reader: str, writer: str, options: Options, method: Method
+) -> list[Measured]:
+    """Return the scores of `reader`'s explanations of `writer`'s responses by a method, in prompt order."""
     role, measured = roles[reader], []
     written = reading(roles, rows, writer, writer)
-    for encoded, request, own in zip(role.encoded, reading(roles, rows, reader, writer), written, strict=True):
+    requests = by_method(reading(roles, rows, reader, writer), role, rows[reader], method)
+    for encoded, request, own in zip(role.encoded, requests, written, strict=True):
         row = rows[reader][request.key]
         if reader != writer:  # only the model that generated a response knows whether it ended it
             row = replace(row, finished=rows[writer][own.key].finished)
         text = "given" if own.response_ids is not None else writer
-        measured.append(measure(reader, encoded, row, options.settings, text))
+        measured.append(measure(reader, encoded, row, options.settings, text, options.negative))
     return measured
 
 

@@ -10,6 +10,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.attribution import Engine, Request
 from shiftlens.attribution.methods import Method
+from shiftlens.attribution.request import Units
 from shiftlens.attribution.role import Role, keyed
 from shiftlens.errors import ConfigError, Problem, PromptError, SourceError
 from shiftlens.models.loading import load_tokenizer, shared_template
@@ -19,6 +20,7 @@ from shiftlens.models.stops import stop_ids
 from shiftlens.prompts.encode import Encoded, EncodeError, encode
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.prompts.schema import Prompt
+from shiftlens.prompts.units import unit_of_tokens
 from shiftlens.scores.settings import Settings
 
 RESPONSES = ("own", "base", "tuned", "given", "both")
@@ -34,7 +36,10 @@ class Options:
     Args:
         settings: Values of L, b and p.
         engine: Attribution engine with its target and memory budget.
-        method: Attribution method.
+        methods: Attribution methods; the first is the headline.
+        unit: What is removed at once by methods that take units.
+        negative: What negative importance counts as in scores.
+        over_methods: Whether the headline is corrected for the choice among the methods.
         batch_tokens: Number of prompt and response tokens generated together.
         include_response: Whether responses are also explained by their own earlier tokens.
         check_precision: Number of samples that are also explained in float32 if the precision is reduced.
@@ -52,7 +57,10 @@ class Options:
 
     settings: Settings
     engine: Engine
-    method: Method
+    methods: tuple[Method, ...]
+    unit: str
+    negative: str
+    over_methods: bool
     batch_tokens: int
     include_response: bool
     check_precision: int
@@ -161,6 +169,13 @@ def _room(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, context: int | Non
     return min((room for room in rooms if room is not None), default=None)
 
 
+def _units(encoded: Encoded, unit: str) -> Units | None:
+    if unit == "token":
+        return None
+    name = "sentence" if unit == "auto" else unit
+    return Units(name, unit_of_tokens(encoded, name), always=unit != "auto")
+
+
 def _request(encoded: Encoded, role: Role, stops: tuple[int, ...], options: Options) -> Request:
     request = Request(
         "",
@@ -170,6 +185,7 @@ def _request(encoded: Encoded, role: Role, stops: tuple[int, ...], options: Opti
         options.max_new_tokens,
         stops,
         options.include_response,
-        options.method,
+        options.methods[0],
+        _units(encoded, options.unit),
     )
     return keyed(request, role)

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from shiftlens.analyses.density.across_methods import ByMethod, Named
 from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.grid import LEVELS, all_settings
 from shiftlens.analyses.imported import Source, match, read_pickles, read_table
 from shiftlens.analyses.imported.to_samples import imported_maps, imported_table, measure_imported
+from shiftlens.attribution.methods import METHODS
 from shiftlens.errors import ConfigError, Problem
 from shiftlens.models.identity import digest
 from shiftlens.models.roles import ROLES
@@ -48,6 +50,7 @@ class ScoresOptions:
         maps: Number of prompts with a map.
         permutations: Number of relabellings of each permutation test.
         controls: Controls in addition to the usual ones, by name.
+        method: Name of the method of attribution that made the scores.
     """
 
     base: Path
@@ -65,6 +68,7 @@ class ScoresOptions:
     maps: int
     permutations: int = PERMUTATIONS
     controls: Mapping[str, ControlTest] = field(default_factory=dict)
+    method: str = "gradient"
 
 
 def run_scores(options: ScoresOptions, console: Console) -> Analysis:
@@ -104,13 +108,14 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
         options.settings, options.seed, options.map_prompt, options.map_b, options.maps,
         tuple(options.controls.values()), options.permutations,
     )  # fmt: skip
-    sections = density.sections(
+    explained = ByMethod(
+        _named(options.method),
         records,
         measured,
         imported_table(measured, flat),
         lambda chosen: imported_maps(chosen, measured, flat, options.settings.L, options.map_b),
-        all_settings(possible),
     )
+    sections = density.sections([explained], all_settings(possible))
     models = _models(base, tuned)
     return Analysis(
         sections=sections,
@@ -128,6 +133,11 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
         ),
         **page_head(models),
     )
+
+
+def _named(method: str) -> Named:
+    known = METHODS.get(method)
+    return Named(method, known().words if known else method, known is not None and known.exact)
 
 
 def _prompts(options: ScoresOptions) -> tuple[list[Prompt], Sequence[Problem]]:

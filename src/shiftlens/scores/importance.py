@@ -11,6 +11,32 @@ import math
 import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 
+NEGATIVE = ("zero", "size", "own")
+"""What negative importance counts as: nothing (as in the paper), as much as positive importance of its size, or
+everything, with positive importance as nothing."""
+
+
+def counted(
+    importance: Float[np.ndarray, "prompt response"], negative: str = "zero"
+) -> Float[np.ndarray, "prompt response"]:
+    """Return the importance as scores count it, whose positive part is then scored.
+
+    Args:
+        importance: [prompt, response] raw importance I.
+        negative: What negative importance counts as, one of :data:`NEGATIVE`.
+
+    Raises:
+        ValueError: ``negative`` is unknown.
+
+    Example:
+        >>> I = np.array([[2.0], [-3.0]])
+        >>> [counted(I, negative).ravel().tolist() for negative in NEGATIVE]
+        [[2.0, -3.0], [2.0, 3.0], [-2.0, 3.0]]
+    """
+    if negative not in NEGATIVE:
+        raise ValueError(f"saliency.negative={negative}: expected one of {', '.join(NEGATIVE)}")
+    return {"zero": importance, "size": np.abs(importance), "own": -importance}[negative]
+
 
 def score(
     importance: Shaped[np.ndarray, "prompt response"], L: int = 10, b: int = 0

@@ -7,14 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
-from shiftlens.attribution.methods import Method, method_from_config
+from shiftlens.attribution.methods import Method, methods_from_config
 from shiftlens.errors import ConfigError
+from shiftlens.prompts.units import UNITS
+from shiftlens.scores.importance import NEGATIVE
 from shiftlens.scores.settings import Settings, level_problems
 from shiftlens.support.conf_files import with_defaults
 from shiftlens.support.setting_rules import Choice, Flag, Number, refuse, setting_problems
 
+UNIT_CHOICES = ("auto", "token", *UNITS)
+"""What is removed at once; ``auto`` is a token, and a sentence where token by token would cost too much."""
+
 _RULES = {
     "target": Choice(TARGETS),
+    "unit": Choice(UNIT_CHOICES),
+    "negative": Choice(NEGATIVE),
+    "over_methods": Flag(),
     "include_response": Flag(),
     "mode": Choice(MODES),
     "chunk": Number(1, optional=True),
@@ -30,7 +38,10 @@ class SaliencyOptions:
     Args:
         settings: L, b and p.
         engine: Engine that explains responses.
-        method: What the importance of a prompt token is.
+        methods: What the importance of a prompt token is; the first method is the headline.
+        unit: What is removed at once by methods that take units, one of :data:`UNIT_CHOICES`.
+        negative: What negative importance counts as, one of :data:`NEGATIVE`.
+        over_methods: Whether the headline's p-values are corrected for the choice among the methods too.
         batch_tokens: Prompt and response tokens whose responses are generated together.
         include_response: Whether earlier response tokens are sources too.
         check_precision: Number of samples also explained in float32 where the precision is reduced.
@@ -38,7 +49,10 @@ class SaliencyOptions:
 
     settings: Settings
     engine: Engine
-    method: Method
+    methods: tuple[Method, ...]
+    unit: str
+    negative: str
+    over_methods: bool
     batch_tokens: int
     include_response: bool
     check_precision: int
@@ -65,7 +79,7 @@ def saliency_problems(saliency: Mapping[str, Any], report: Mapping[str, Any]) ->
     except ValueError as error:
         problems.append(f"saliency.memory_budget={error}")
     try:
-        method_from_config(saliency["method"])
+        methods_from_config(saliency["method"], saliency)
     except ConfigError as error:
         problems.append(str(error))
     return problems
@@ -90,7 +104,10 @@ def saliency_options(saliency: Mapping[str, Any]) -> SaliencyOptions:
     return SaliencyOptions(
         settings=Settings(values["L"], values["b"], values["p"]),
         engine=Engine(values["mode"], values["chunk"], values["target"], budget),
-        method=method_from_config(values["method"]),
+        methods=methods_from_config(values["method"], values),
+        unit=values["unit"],
+        negative=values["negative"],
+        over_methods=values["over_methods"],
         batch_tokens=values["batch_tokens"],
         include_response=values["include_response"],
         check_precision=values["check_precision"],

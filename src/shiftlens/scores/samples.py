@@ -14,6 +14,7 @@ from shiftlens.prompts.encode import Encoded
 from shiftlens.prompts.verifiable import followed
 from shiftlens.scores import density, instruction_score, position_profile, region_mean, score
 from shiftlens.scores.following import followed_or_rated
+from shiftlens.scores.importance import counted
 from shiftlens.scores.settings import Settings
 
 BINS = 10
@@ -31,6 +32,8 @@ class Measured:
         density: [sources] importance density.
         followed: whether the response follows the instruction, ``None`` if not known.
         text: whose response it is: ``base``, ``tuned`` or ``given``.
+        importance: [sources, response] importance as it is scored, up to a positive factor per response token;
+            ``None`` where only a score was kept.
     """
 
     role: str
@@ -40,6 +43,7 @@ class Measured:
     density: Float[np.ndarray, " sources"]
     followed: bool | None
     text: str
+    importance: Float[np.ndarray, "sources response"] | None = None
 
     @property
     def prompt_density(self) -> Float[np.ndarray, " prompt"]:
@@ -52,7 +56,9 @@ class Measured:
         return [*self.encoded.regions, *["response"] * (len(self.density) - len(self.encoded.tokens))]
 
 
-def measure(role: str, encoded: Encoded, row: Row, settings: Settings, text: str | None = None) -> Measured:
+def measure(
+    role: str, encoded: Encoded, row: Row, settings: Settings, text: str | None = None, negative: str = "zero"
+) -> Measured:
     """Score one sample.
 
     Args:
@@ -61,13 +67,15 @@ def measure(role: str, encoded: Encoded, row: Row, settings: Settings, text: str
         row: the raw attribution.
         settings: L, b and p.
         text: whose response it is; by default the given one where the prompt brings one, else the role's own.
+        negative: what negative importance counts as, see :func:`~shiftlens.scores.importance.counted`.
     """
-    # The gradient of log p in place of I: the same score, and no underflow where p is tiny.
-    S = score(row.by_token(), settings.L, settings.b)
+    # I / p(y) in place of I: the same score, and no underflow where p is tiny.
+    importance = counted(row.by_token(), negative)
+    S = score(importance, settings.L, settings.b)
     check = encoded.prompt.check
     verdict = followed(check, row.response) if check is not None else None
     text = text or ("given" if encoded.prompt.response is not None else role)
-    return Measured(role, encoded, row, S, density(S, settings.p), verdict, text)
+    return Measured(role, encoded, row, S, density(S, settings.p), verdict, text, importance)
 
 
 def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:

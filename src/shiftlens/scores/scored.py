@@ -114,7 +114,7 @@ def scored(measured: Sequence[Measured], samples: pd.DataFrame) -> list[Scored]:
         records.append(
             Scored(
                 prompt.dataset, prompt.id, m.role, m.encoded.instruction, m.encoded.context,
-                None if pd.isna(verdict) else bool(verdict), importance=m.row.by_token(),
+                None if pd.isna(verdict) else bool(verdict), importance=m.importance,
             )
         )  # fmt: skip
     return records

@@ -47,6 +47,8 @@ def examine(
     seed: int = 0,
     controls: Sequence[ControlTest] = (),
     labels: tuple[str, str] = ("base", "tuned"),
+    others: Sequence[Grid] = (),
+    measure: str = "instruction score",
 ) -> Examination:
     """Run T1 and T2, their corrections and their controls on raw importance or kept scores.
 
@@ -59,6 +61,8 @@ def examine(
         seed: Random seed for bootstrap intervals, relabellings and random masks.
         controls: Controls to run in addition to :data:`shiftlens.analyses.density.controls.CONTROLS`.
         labels: Names of the base and the tuned group in T2.
+        others: Grids of the same responses under other methods of attribution, to correct for too.
+        measure: What sentences call the score.
 
     Returns:
         The findings with ``p_corrected`` (max-T over the grid, then Holm over data sets; for pooled data max-T
@@ -81,26 +85,29 @@ def examine(
         (followed_question(records, "base"), lambda rows: followed_vs_unfollowed(rows, "base", seed)),
         (tuning_question(records), lambda rows: base_vs_tuned(rows, seed, labels)),
     ]
+    searched = np.concatenate([scores.scores, *(other.scores for other in others)])
     findings, tables = [], []
     for _, inside, table in subsets:
         for question, ask in questions:
             here = question.where(inside)
-            finding, result = ask(table[inside]), here.permute(scores.scores, permutations, seed)
+            finding, result = ask(table[inside]), here.permute(searched, permutations, seed)
             cell = scores.settings.index(setting)
             answers = run_controls(here, sample, seed, controls) if finding.testable else ()
-            findings.append(replace(_corrected(finding, result, cell), controls=answers))
+            corrected = _corrected(finding, result, cell, ("L", "b", "p", *(["method"] if others else [])))
+            findings.append(replace(corrected, controls=answers, measure=measure))
             tables.append(_sensitivity(finding, scores, result))
     judged = [judge(finding, finding.controls) for finding in _over_data_sets(findings)]
     return Examination(judged, pd.concat(tables, ignore_index=True), scores)
 
 
-def _corrected(finding: Finding, result: MaxT, cell: int) -> Finding:
+def _corrected(finding: Finding, result: MaxT, cell: int, over: tuple[str, ...]) -> Finding:
     """Add the p-values of the permutation test to the finding.
 
     Args:
         finding: T1 or T2 at the headline's setting.
         result: Permutation test over the grid.
         cell: Index of the headline's setting in the grid.
+        over: What the grid varies.
     """
     if not finding.testable or not result.testable[cell]:
         return finding
@@ -116,7 +123,7 @@ def _corrected(finding: Finding, result: MaxT, cell: int) -> Finding:
     return replace(
         finding,
         p_corrected=float(result.p_corrected[cell]),
-        corrected_over=("L", "b", "p"),
+        corrected_over=over,
         p_others={**finding.p_others, **companions},
         note="; ".join(note for note in (finding.note, selection) if note),
     )
@@ -135,8 +142,10 @@ def _over_data_sets(findings: Sequence[Finding]) -> list[Finding]:
 
 
 def _sensitivity(finding: Finding, scores: Grid, result: MaxT) -> pd.DataFrame:
+    own = len(scores.settings)  # the grids of other methods come behind
+
     def where_testable(values: np.ndarray) -> pd.Series:
-        return pd.Series(values, dtype="Float64").where(result.testable)
+        return pd.Series(values[:own], dtype="Float64").where(result.testable[:own])
 
     return pd.DataFrame(
         {

@@ -1,19 +1,15 @@
-"""Runs the analysis of importance scores, computed with a model or read from files."""
+"""Runs the analysis of importance scores, computed with a model or read from files, under one or more methods."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
-from shiftlens.analyses.density.compute import examine
+from shiftlens.analyses.density.across_methods import ByMethod, examine_methods
 from shiftlens.analyses.density.controls import ControlTest
-from shiftlens.analyses.density.maps import SaliencyMap, choose_prompts
+from shiftlens.analyses.density.maps import choose_prompts
 from shiftlens.analyses.density.section import density_sections
 from shiftlens.results.section import Section
-from shiftlens.scores.samples import Measured, profile_table, tokens_table
-from shiftlens.scores.scored import Scored
 from shiftlens.scores.settings import Settings
 from shiftlens.stats.permutation import PERMUTATIONS
 
@@ -30,6 +26,7 @@ class Density:
         maps: Number of prompts with a map.
         controls: Controls to run in addition to :data:`shiftlens.analyses.density.controls.CONTROLS`.
         permutations: Number of relabellings of each permutation test.
+        over_methods: Whether the headline's p-values are corrected for the choice among the methods too.
     """
 
     settings: Settings
@@ -39,31 +36,22 @@ class Density:
     maps: int = 12
     controls: Sequence[ControlTest] = ()
     permutations: int = PERMUTATIONS
+    over_methods: bool = False
 
-    def sections(
-        self,
-        records: Sequence[Scored],
-        measured: Sequence[Measured],
-        samples: pd.DataFrame,
-        draw: Callable[[Sequence[str]], Sequence[SaliencyMap]],
-        settings: Sequence[Settings] | None = None,
-    ) -> list[Section]:
+    def sections(self, explained: Sequence[ByMethod], settings: Sequence[Settings] | None = None) -> list[Section]:
         """Run the tests and controls, and return the sections with findings, tables, figures and maps.
 
         Args:
-            records: Responses of base and tuned, with raw importance or kept scores.
-            measured: The same responses with their scores at ``self.settings``.
-            samples: Table ``samples`` of these responses.
-            draw: Prompt ids -> the saliency maps of these prompts, base and tuned side by side.
+            explained: The responses by each method; the first method is the headline.
             settings: Grid to correct for; ``None`` for every L, b and p of
                 :func:`~shiftlens.analyses.density.grid.all_settings`.
 
         Raises:
             ConfigError: The kept scores cannot give one of the values of L.
         """
-        examination = examine(records, self.settings, settings, self.permutations, self.seed, self.controls)
-        chosen = choose_prompts(samples, self.map_prompt, self.maps)
-        return density_sections(
-            examination, samples, tokens_table(measured), profile_table(measured), draw(chosen), self.settings,
-            self.map_b,
+        found = examine_methods(
+            {each.method: each.records for each in explained}, self.settings, settings, self.permutations,
+            self.seed, self.controls, self.over_methods,
         )  # fmt: skip
+        chosen = choose_prompts(explained[0].samples, self.map_prompt, self.maps)
+        return density_sections(found, explained, chosen, self.settings, self.map_b)

@@ -34,6 +34,7 @@ class SaliencyMap:
         instruction_score: Instruction score of the response.
         response: Whole response as text.
         followed: Whether the response follows the instruction; ``None`` if not known.
+        method: What findings call the method of attribution.
     """
 
     prompt_id: str
@@ -46,6 +47,7 @@ class SaliencyMap:
     instruction_score: float
     response: str
     followed: bool | None
+    method: str = ""
 
 
 def choose_prompts(samples: pd.DataFrame, prompt: str | None, count: int) -> list[str]:
@@ -71,27 +73,30 @@ def choose_prompts(samples: pd.DataFrame, prompt: str | None, count: int) -> lis
 
 
 def saliency_maps(
-    chosen: Sequence[str],
-    measured: Mapping[str, Sequence[Measured]],
+    measured: Sequence[Measured],
     tokenizers: Mapping[str, PreTrainedTokenizerBase],
     samples: pd.DataFrame,
     settings: Settings,
+    method: str,
+    chosen: Sequence[str],
 ) -> list[SaliencyMap]:
     """Build the maps of the chosen prompts, base and tuned side by side.
 
     Args:
-        chosen: Prompt ids.
-        measured: Role -> the model's measured responses.
+        measured: Measured responses of both models.
         tokenizers: Role -> the model's tokenizer.
         samples: Table ``samples``, which gives instruction scores and verdicts.
         settings: L and b of the maps; the densities keep the L and b of table ``samples``.
+        method: What findings call the method of attribution.
+        chosen: Prompt ids.
     """
     table = {(row["role"], row["id"]): row for row in samples.to_dict("records")}
-    by_id = {role: {m.encoded.prompt.id: m for m in measured[role]} for role in ROLES}
+    by_id = {role: {m.encoded.prompt.id: m for m in measured if m.role == role} for role in ROLES}
     maps = []
     for prompt in chosen:
         for role in ROLES:
             m, row = by_id[role][prompt], table[role, prompt]
+            assert m.importance is not None
             response_tokens = token_texts(tokenizers[role], m.row.response_ids.tolist())
             maps.append(
                 SaliencyMap(
@@ -100,11 +105,12 @@ def saliency_maps(
                     prompt_tokens=[*m.encoded.tokens, *response_tokens[: len(m.density) - len(m.encoded.tokens)]],
                     response_tokens=response_tokens,
                     regions=m.regions,
-                    score=score(m.row.by_token(), settings.L, settings.b),
+                    score=score(m.importance, settings.L, settings.b),
                     density=m.density,
                     instruction_score=float(row["instruction_score"]),
                     response=m.row.response,
                     followed=None if pd.isna(row["followed"]) else bool(row["followed"]),
+                    method=method,
                 )
             )
     return maps

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from shiftlens.analyses.density.across_methods import ByMethod, Named, methods_table
 from shiftlens.analyses.density.compute import Examination
 from shiftlens.analyses.density.figures import density_by_region, position_profile, saliency_heatmap
 from shiftlens.analyses.density.maps import REGIONS, SaliencyMap
@@ -19,6 +20,7 @@ from shiftlens.analyses.density.sensitivity_figure import sensitivity_map
 from shiftlens.models.roles import ROLES
 from shiftlens.results.render import render
 from shiftlens.results.section import Section, Tile
+from shiftlens.scores.samples import profile_table, tokens_table
 from shiftlens.scores.settings import Settings
 
 MAX_ROWS = 500
@@ -44,64 +46,102 @@ _LEADS = {
     "sensitivity": "The test statistic of each finding over every choice that could have been made (T1: followed "
     "against unfollowed; T2: tuned against base; data: {data}). Red: the effect goes the expected way. A dot: "
     "p ≤ 0.05 after correction for the whole grid. One bright cell among pale ones is selection, not evidence.",
+    "methods": "Each question as each method of attribution answers it, at the same settings. Exact removal is "
+    "what the importance is defined as; where it does not confirm an effect, the verdict names the one method "
+    "that shows it.",
     "profile": "Mean density in ten bins of relative prompt position, with 95 % confidence bands. A dip in the "
     "middle is the “lost in the middle” pattern.",
 }
 
 
 def density_sections(
-    examination: Examination,
-    samples: pd.DataFrame,
-    tokens: pd.DataFrame,
-    profile: pd.DataFrame,
-    maps: Sequence[SaliencyMap],
+    found: Mapping[Named, Examination],
+    explained: Sequence[ByMethod],
+    chosen: Sequence[str],
     settings: Settings,
     picture_b: int,
 ) -> list[Section]:
     """Build the sections of the importance scores.
 
     Args:
-        examination: T1 and T2.
-        samples: Table ``samples``.
-        tokens: Table ``tokens``: ``role, id, position, token, region, density``.
-        profile: Table ``profile``: ``role, dataset, bin (0..9), mean, std, n``.
-        maps: Saliency maps, base and tuned of the same prompts side by side.
+        found: T1 and T2 by method; the first method is the headline.
+        explained: The responses by each method, in the same order.
+        chosen: Ids of the prompts that get a map.
         settings: L, b and p of the tests.
         picture_b: Threshold b of the maps: levels up to ``picture_b`` are left out.
     """
-    tables = {"samples": samples, "tokens": tokens, "profile": profile, "sensitivity": examination.sensitivity}
-    pooled, figure = _sensitivity(examination.sensitivity)
-    return [
+    samples, maps = explained[0].samples, {each.method.label: each.draw(chosen) for each in explained}
+    sensitivity = pd.concat([each.sensitivity for each in found.values()], ignore_index=True)
+    tables = {
+        "samples": samples,
+        "tokens": pd.concat([tokens_table(e.measured).assign(method=e.method.label) for e in explained]),
+        "profile": pd.concat([profile_table(e.measured).assign(method=e.method.label) for e in explained]),
+        "sensitivity": sensitivity,
+    }
+    first, *further = explained
+    sections = [
         Section(
-            findings=examination.findings,
-            tables=tables,
+            findings=found[first.method].findings,
+            tables={name: table.reset_index(drop=True) for name, table in tables.items()},
             title="Which prompt tokens drive each response token",
-            html=maps_html(maps, samples, settings.L, picture_b),
+            html=maps_html([each for drawn in maps.values() for each in drawn], samples, settings.L, picture_b),
             rank=10,
             tiles=density_tiles(samples),
             scalars=density_scalars(samples),
             gallery=partial(_gallery, maps),
             script=(_HERE / "maps.js").read_text(encoding="utf-8"),
         ),
-        Section(
-            title="Importance density by region",
-            lead=_LEADS["density"],
-            figures={"density_by_region": density_by_region(samples)},
-            rank=20,
-        ),
-        Section(
-            title="Sensitivity to L, b and p",
-            lead=_LEADS["sensitivity"].format(data=pooled),
-            figures={"sensitivity": figure},
-            rank=30,
-        ),
-        Section(
-            title="Importance density over the prompt",
-            lead=_LEADS["profile"],
-            figures={"position_profile": position_profile(profile)},
-            rank=40,
-        ),
+        *_pictures(found[first.method], first),
         Section(title="Samples", html=samples_html(samples), rank=90),
+    ]
+    if further:
+        table = methods_table(found)
+        samples_by_method = pd.concat([e.samples.assign(method=e.method.label) for e in explained])
+        sections.append(
+            Section(
+                findings=[finding for each in further for finding in found[each.method].findings],
+                tables={"methods": table, "samples_by_method": samples_by_method.reset_index(drop=True)},
+                title="The same questions under each method",
+                lead=_LEADS["methods"],
+                html=methods_html(found),
+                rank=45,
+            )
+        )
+        sections += [section for each in further for section in _pictures(found[each.method], each, each.method)]
+    return sections
+
+
+def methods_html(found: Mapping[Named, Examination]) -> str:
+    """Render the table with a row per question and a column per method."""
+    rows = list(zip(*(examination.findings for examination in found.values()), strict=True))
+    asked = [row for row in rows if any(finding.testable for finding in row)]
+    return render(_HERE / "methods.html.j2", methods=list(found), rows=asked)
+
+
+def _pictures(examination: Examination, explained: ByMethod, method: Named | None = None) -> list[Section]:
+    """Build the three figures of a method; those of a further method have it in name and title."""
+    pooled, figure = _sensitivity(examination.sensitivity)
+    behind, of = (f"_{method.label}", f", by {method.words}") if method else ("", "")
+    further = 5 if method else 0  # behind those of the headline
+    return [
+        Section(
+            title=f"Importance density by region{of}",
+            lead=_LEADS["density"],
+            figures={f"density_by_region{behind}": density_by_region(explained.samples)},
+            rank=20 + further,
+        ),
+        Section(
+            title=f"Sensitivity to L, b and p{of}",
+            lead=_LEADS["sensitivity"].format(data=pooled),
+            figures={f"sensitivity{behind}": figure},
+            rank=30 + further,
+        ),
+        Section(
+            title=f"Importance density over the prompt{of}",
+            lead=_LEADS["profile"],
+            figures={f"position_profile{behind}": position_profile(profile_table(explained.measured))},
+            rank=40 + further,
+        ),
     ]
 
 
@@ -170,13 +210,18 @@ def _sensitivity(table: pd.DataFrame) -> tuple[str, go.Figure]:
     return data, sensitivity_map(table, data)
 
 
-def _gallery(maps: Sequence[SaliencyMap]) -> Mapping[str, go.Figure]:
+def _gallery(maps: Mapping[str, Sequence[SaliencyMap]]) -> Mapping[str, go.Figure]:
     """Draw one heatmap per map, numbered by prompt, because loggers refuse some characters of prompt ids."""
     numbers: dict[str, int] = {}
-    return {
-        f"maps/{numbers.setdefault(saliency.prompt_id, len(numbers))}/{saliency.role}": saliency_heatmap(saliency)
-        for saliency in maps
-    }
+    figures = {}
+    for label, drawn in maps.items():
+        behind = (
+            "" if label == next(iter(maps)) else f"{label}/"
+        )  # those of the headline have no method in the name
+        for saliency in drawn:
+            number = numbers.setdefault(saliency.prompt_id, len(numbers))
+            figures[f"maps/{number}/{behind}{saliency.role}"] = saliency_heatmap(saliency)
+    return figures
 
 
 def _map_data(maps: Sequence[SaliencyMap], L: int) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class Ablation(Method):
 
     name = "ablation"
     form = "loss"
+    exact = True
     jointly = True
     replaced_by: str = numeric("zero")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -28,6 +28,8 @@ class Method(ABC):
     what log p(y) loses, from which what p(y) loses follows. For other targets they are the importance itself."""
     shares: ClassVar[bool] = False
     """Whether the targets probability and log_probability have the same values, so that one row serves both."""
+    exact: ClassVar[bool] = False
+    """Whether the values are what removing a token changes, not an estimate of it."""
     jointly: ClassVar[bool] = False
     """Whether the importance of a word or sentence is more than the sum over its tokens: :meth:`explain_units`."""
 
@@ -35,6 +37,19 @@ class Method(ABC):
     @abstractmethod
     def words(self) -> str:
         """What a finding calls the method."""
+
+    @property
+    def label(self) -> str:
+        """Name in tables and names of findings: that of the method, with the settings that are not the usual ones.
+
+        Example:
+            >>> from shiftlens.attribution.methods import Ablation, Gradient
+            >>> Gradient().label, Ablation("mean").label
+            ('gradient', 'ablation_mean')
+        """
+        usual: dict[str, Any] = {each.name: each.default for each in fields(self)} if is_dataclass(self) else {}
+        changed = [getattr(self, name) for name, value in usual.items() if getattr(self, name) != value]
+        return "_".join(map(str, (self.name, *changed)))
 
     def identity(self) -> dict[str, Any]:
         """Settings of the method on which its numbers depend, as plain JSON values.

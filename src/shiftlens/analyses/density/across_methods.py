@@ -1,0 +1,156 @@
+"""Runs T1 and T2 under several methods of attribution, and asks whether the methods agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from shiftlens.analyses.density.compute import Examination, examine
+from shiftlens.analyses.density.controls import ControlTest
+from shiftlens.analyses.density.maps import SaliencyMap
+from shiftlens.results.finding import Control, Finding, rejected
+from shiftlens.results.verdict import judge
+from shiftlens.scores.samples import Measured
+from shiftlens.scores.scored import Scored
+from shiftlens.scores.settings import Settings
+
+_NAME = "exact removal"
+_ASKS = "Is the effect there when the importance of a token is what removing it changes?"
+
+
+@dataclass(frozen=True)
+class Named:
+    """How findings name a method of attribution.
+
+    Args:
+        label: Stable name, in tables and in names of findings.
+        words: What sentences call it.
+        exact: Whether its numbers are what removal changes, not an estimate of it.
+    """
+
+    label: str
+    words: str
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class ByMethod:
+    """Responses of base and tuned as one method of attribution explains them.
+
+    Args:
+        method: The method.
+        records: Responses with raw importance or kept scores.
+        measured: The same responses with their scores at the settings of the tests.
+        samples: Table ``samples`` of these responses.
+        draw: Prompt ids -> the saliency maps of these prompts, base and tuned side by side.
+    """
+
+    method: Named
+    records: Sequence[Scored]
+    measured: Sequence[Measured]
+    samples: pd.DataFrame
+    draw: Callable[[Sequence[str]], Sequence[SaliencyMap]]
+
+
+def examine_methods(
+    records: Mapping[Named, Sequence[Scored]],
+    setting: Settings,
+    settings: Sequence[Settings] | None,
+    permutations: int,
+    seed: int = 0,
+    controls: Sequence[ControlTest] = (),
+    over_methods: bool = False,
+) -> dict[Named, Examination]:
+    """Run T1 and T2 under each method; the first method is the headline.
+
+    Findings of the headline keep their names; those of another method have its label behind their name. Exact
+    removal is a rival of every finding of another method, see :func:`removal_control`.
+
+    Args:
+        records: Method -> responses of base and tuned by it, in the same order for all methods.
+        setting: L, b and p of the headline.
+        settings: Grid to correct for; ``None`` for all.
+        permutations: Number of relabellings of each permutation test.
+        seed: Random seed.
+        controls: Further controls.
+        over_methods: Whether the headline's p-values are corrected for the choice among the methods too.
+
+    Returns:
+        Method -> its findings, judged, with the methods under which each stands, and its table of all settings.
+    """
+    found: dict[Named, Examination] = {}
+    for method in reversed(list(records)):  # the headline last: it may be corrected over the grids of the others
+        is_headline = len(found) == len(records) - 1
+        others = tuple(each.grid for each in found.values()) if over_methods and is_headline else ()
+        found[method] = examine(
+            records[method], setting, settings, permutations, seed, controls, others=others,
+            measure=f"instruction score by {method.words}",
+        )  # fmt: skip
+    found = {method: found[method] for method in records}
+    return {method: _judged(method, found) for method in found}
+
+
+def _judged(method: Named, found: Mapping[Named, Examination]) -> Examination:
+    """Add to the findings of a method what the other methods say, and judge them."""
+    by_method = {each: {(f.name, f.data): f for f in found[each].findings} for each in found}
+    removal = next((each for each in found if each.exact), None)
+    headline, judged = method == next(iter(found)), []
+    for finding in found[method].findings:
+        same = {each: by_method[each][finding.name, finding.data] for each in found}
+        rivals = finding.controls
+        if not method.exact and finding.testable:
+            rivals = (*rivals, removal_control(None if removal is None else same[removal]))
+        finding = replace(
+            finding,
+            name=finding.name if headline else f"{finding.name}/{method.label}",
+            method=method.label,
+            methods=tuple(each.label for each in found),
+            holds_under=tuple(each.label for each, other in same.items() if other.stands),
+            headline=headline and finding.headline,
+        )
+        judged.append(judge(finding, rivals))
+    table = found[method].sensitivity.assign(method=method.label)
+    return replace(found[method], findings=judged, sensitivity=table)
+
+
+def removal_control(exact: Finding | None) -> Control:
+    """Build the control that asks whether an effect is there under exact removal: same side, plain p at most 0.05.
+
+    Args:
+        exact: The same question under exact removal; ``None`` where removal was not computed.
+
+    Example:
+        >>> removal_control(None).survives is None
+        True
+    """
+    if exact is None or not exact.testable:
+        why = "it was not computed" if exact is None else exact.why_not
+        return Control(_NAME, _ASKS, None, None, None, None, why_not=why, removal=True)
+    survives = rejected(exact.p, exact.effect, one_sided=True)
+    return Control(_NAME, _ASKS, exact.statistic, exact.p, exact.effect, survives, removal=True)
+
+
+def methods_table(found: Mapping[Named, Examination]) -> pd.DataFrame:
+    """Build the table of every finding under every method.
+
+    Args:
+        found: Method -> its findings.
+
+    Returns:
+        ``method, words, name, data, n, effect, ci_low, ci_high, p, p_corrected, stands, verdict``.
+    """
+    rows = [
+        {
+            "method": method.label, "words": method.words, "name": finding.name, "data": finding.data,
+            "question": finding.question, "n": finding.n, "effect": finding.effect,
+            "ci_low": finding.ci[0] if finding.ci else None, "ci_high": finding.ci[1] if finding.ci else None,
+            "p": finding.p, "p_corrected": finding.p_corrected, "stands": finding.stands,
+            "verdict": finding.verdict,
+        }
+        for method, examination in found.items()
+        for finding in examination.findings
+    ]  # fmt: skip
+    numbers = ["effect", "ci_low", "ci_high", "p", "p_corrected"]
+    return pd.DataFrame(rows).astype(dict.fromkeys(numbers, "float64"))
