@@ -65,6 +65,19 @@ RULES: dict[int, dict[str, Any]] = {
         },
     },
 }
+RULES[2] = {
+    **RULES[1],
+    # Survival of (a specific rival, another rival), then of exact removal -> verdict of a finding of the gradient
+    # that stands; False where removal does not confirm it, None where it was not computed.
+    "removal": {
+        ((True, True), True): "supported",
+        ((True, False), True): "supported but not specific",
+        ((True, True), False): "gradient only",
+        ((True, True), None): "gradient only",
+        ((False, True), False): "gradient only",
+        ((False, False), None): "gradient only",
+    },
+}
 NOW = RULES[EVIDENCE_VERSION]
 
 
@@ -110,9 +123,23 @@ def test_the_verdicts_are_those_of_the_version(numbers, verdict) -> None:
     assert rejected(decisive, effect, one_sided) == verdict.startswith("supported")
 
 
+@pytest.mark.parametrize(("survival", "verdict"), NOW["removal"].items())
+@pytest.mark.parametrize("stands", [True, False])
+def test_removal_decides_first_among_the_rivals(survival, verdict, stands) -> None:
+    (specific, other), removal = survival
+    rivals = [
+        Control("a", "?", 1.0, 0.1, 0.1, specific, specific=True),
+        Control("b", "?", 1.0, 0.1, 0.1, other),
+        Control("exact removal", "?", None, None, None, removal, removal=True),
+    ]
+    found = Finding("x/y", "x", "d", "both", "?", "0", "t", 9, {}, 0.4, "g", None, 0.02 if stands else 0.06,
+                    expected="tuned", method="gradient")  # fmt: skip
+    assert judge(found, rivals).verdict == (verdict if stands else "not supported")
+
+
 def test_the_document_has_every_version_and_every_control() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     changelog = text.split("## Changelog of the rules\n")[1].split("\n## ")[0]
     assert [int(number) for number in re.findall(r"^\| (\d+) ", changelog, re.M)] == sorted(RULES, reverse=True)
     table = text.split("## Controls")[1].split("\n## ")[0]
-    assert re.findall(r"^\| ([a-z -]+) \|", table, re.M)[1:] == list(NOW["controls"])
+    assert re.findall(r"^\| ([a-z -]+) \|", table, re.M)[1:] == [*NOW["controls"], "exact removal"]

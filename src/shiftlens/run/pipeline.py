@@ -12,7 +12,8 @@ from lightning.pytorch import Callback
 from rich.console import Console
 
 from shiftlens.analyses.crossed.section import crossed_section
-from shiftlens.analyses.density.across_methods import ByMethod, Named
+from shiftlens.analyses.density.across_methods import ByMethod
+from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.maps import saliency_maps
 from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from shiftlens.analyses.density.across_methods import ByMethod, Named
-from shiftlens.analyses.density.controls import ControlTest
+from shiftlens.analyses.density.across_methods import ByMethod
+from shiftlens.analyses.density.controls import ControlTest, Named
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.grid import LEVELS, all_settings
 from shiftlens.analyses.imported import Source, match, read_pickles, read_table

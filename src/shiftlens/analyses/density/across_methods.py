@@ -8,31 +8,12 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from shiftlens.analyses.density.compute import Examination, examine
-from shiftlens.analyses.density.controls import ControlTest
+from shiftlens.analyses.density.controls import ControlTest, Named, removal_control
 from shiftlens.analyses.density.maps import SaliencyMap
-from shiftlens.results.finding import Control, Finding, rejected
 from shiftlens.results.verdict import judge
 from shiftlens.scores.samples import Measured
 from shiftlens.scores.scored import Scored
 from shiftlens.scores.settings import Settings
-
-_NAME = "exact removal"
-_ASKS = "Is the effect there when the importance of a token is what removing it changes?"
-
-
-@dataclass(frozen=True)
-class Named:
-    """How findings name a method of attribution.
-
-    Args:
-        label: Stable name, in tables and in names of findings.
-        words: What sentences call it.
-        exact: Whether its numbers are what removal changes, not an estimate of it.
-    """
-
-    label: str
-    words: str
-    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +47,8 @@ def examine_methods(
     """Run T1 and T2 under each method; the first method is the headline.
 
     Findings of the headline keep their names; those of another method have its label behind their name. Exact
-    removal is a rival of every finding of another method, see :func:`removal_control`.
+    removal is a rival of every finding of another method
+    (:func:`~shiftlens.analyses.density.controls.removal_control`).
 
     Args:
         records: Method -> responses of base and tuned by it, in the same order for all methods.
@@ -86,7 +68,7 @@ def examine_methods(
         others = tuple(each.grid for each in found.values()) if over_methods and is_headline else ()
         found[method] = examine(
             records[method], setting, settings, permutations, seed, controls, others=others,
-            measure=f"instruction score by {method.words}",
+            method=method,
         )  # fmt: skip
     found = {method: found[method] for method in records}
     return {method: _judged(method, found) for method in found}
@@ -100,12 +82,11 @@ def _judged(method: Named, found: Mapping[Named, Examination]) -> Examination:
     for finding in found[method].findings:
         same = {each: by_method[each][finding.name, finding.data] for each in found}
         rivals = finding.controls
-        if not method.exact and finding.testable:
-            rivals = (*rivals, removal_control(None if removal is None else same[removal]))
+        if removal is not None and not method.exact and finding.testable:
+            rivals = (*(rival for rival in rivals if not rival.removal), removal_control(same[removal]))
         finding = replace(
             finding,
             name=finding.name if headline else f"{finding.name}/{method.label}",
-            method=method.label,
             methods=tuple(each.label for each in found),
             holds_under=tuple(each.label for each, other in same.items() if other.stands),
             headline=headline and finding.headline,
@@ -113,23 +94,6 @@ def _judged(method: Named, found: Mapping[Named, Examination]) -> Examination:
         judged.append(judge(finding, rivals))
     table = found[method].sensitivity.assign(method=method.label)
     return replace(found[method], findings=judged, sensitivity=table)
-
-
-def removal_control(exact: Finding | None) -> Control:
-    """Build the control that asks whether an effect is there under exact removal: same side, plain p at most 0.05.
-
-    Args:
-        exact: The same question under exact removal; ``None`` where removal was not computed.
-
-    Example:
-        >>> removal_control(None).survives is None
-        True
-    """
-    if exact is None or not exact.testable:
-        why = "it was not computed" if exact is None else exact.why_not
-        return Control(_NAME, _ASKS, None, None, None, None, why_not=why, removal=True)
-    survives = rejected(exact.p, exact.effect, one_sided=True)
-    return Control(_NAME, _ASKS, exact.statistic, exact.p, exact.effect, survives, removal=True)
 
 
 def methods_table(found: Mapping[Named, Examination]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from shiftlens.analyses.density.controls import ControlTest, run_controls
+from shiftlens.analyses.density.controls import GRADIENT, ControlTest, Named, removal_control, run_controls
 from shiftlens.analyses.density.grid import Grid, all_settings, grid
 from shiftlens.analyses.density.questions import followed_question, tuning_question
 from shiftlens.analyses.density.t1_t2 import base_vs_tuned, followed_vs_unfollowed
@@ -48,7 +48,7 @@ def examine(
     controls: Sequence[ControlTest] = (),
     labels: tuple[str, str] = ("base", "tuned"),
     others: Sequence[Grid] = (),
-    measure: str = "instruction score",
+    method: Named = GRADIENT,
 ) -> Examination:
     """Run T1 and T2, their corrections and their controls on raw importance or kept scores.
 
@@ -62,7 +62,7 @@ def examine(
         controls: Controls to run in addition to :data:`shiftlens.analyses.density.controls.CONTROLS`.
         labels: Names of the base and the tuned group in T2.
         others: Grids of the same responses under other methods of attribution, to correct for too.
-        measure: What sentences call the score.
+        method: Method of attribution that made the importance.
 
     Returns:
         The findings with ``p_corrected`` (max-T over the grid, then Holm over data sets; for pooled data max-T
@@ -86,6 +86,7 @@ def examine(
         (tuning_question(records), lambda rows: base_vs_tuned(rows, seed, labels)),
     ]
     searched = np.concatenate([scores.scores, *(other.scores for other in others)])
+    measure = f"instruction score by {method.words}"
     findings, tables = [], []
     for _, inside, table in subsets:
         for question, ask in questions:
@@ -93,8 +94,10 @@ def examine(
             finding, result = ask(table[inside]), here.permute(searched, permutations, seed)
             cell = scores.settings.index(setting)
             answers = run_controls(here, sample, seed, controls) if finding.testable else ()
+            if finding.testable and not method.exact:
+                answers = (*answers, removal_control(None))
             corrected = _corrected(finding, result, cell, ("L", "b", "p", *(["method"] if others else [])))
-            findings.append(replace(corrected, controls=answers, measure=measure))
+            findings.append(replace(corrected, controls=answers, method=method.label, measure=measure))
             tables.append(_sensitivity(finding, scores, result))
     judged = [judge(finding, finding.controls) for finding in _over_data_sets(findings)]
     return Examination(judged, pd.concat(tables, ignore_index=True), scores)

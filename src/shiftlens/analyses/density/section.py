@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from shiftlens.analyses.density.across_methods import ByMethod, Named, methods_table
+from shiftlens.analyses.density.across_methods import ByMethod, methods_table
 from shiftlens.analyses.density.compute import Examination
+from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.density.figures import density_by_region, position_profile, saliency_heatmap
 from shiftlens.analyses.density.maps import REGIONS, SaliencyMap
 from shiftlens.analyses.density.sensitivity_figure import sensitivity_map

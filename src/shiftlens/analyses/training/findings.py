@@ -142,7 +142,7 @@ def score_finding(
         view="tuning",
         question=f"Did tuning raise the weight of instruction words? ({_ABOUT[text]})",
         null="mean difference of instruction score, after minus before on the same prompts, is <= 0",
-        measure=f"instruction score on {_ABOUT[text]}",
+        measure=f"{finding.measure} on {_ABOUT[text]}",
     )
 
 
