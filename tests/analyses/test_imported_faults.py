@@ -131,7 +131,7 @@ def test_values_of_the_configuration_are_all_checked(tmp_path):
         "seed": -1,
         "data": {
             "name": "scores", "kind": "scores", "base": tmp_path, "tuned": "nowhere", "prompts": None,
-            "datasets": None, "levels": 0, "limit": 0, "on_error": "ask",
+            "datasets": None, "levels": 0, "limit": 0, "on_error": "ask", "method": 3,
         },
         "saliency": {"L": 10, "b": 10, "p": 4},
         "report": {"prompt": None, "b": 0, "maps": 0},
@@ -147,6 +147,7 @@ def test_values_of_the_configuration_are_all_checked(tmp_path):
         "report.maps",
         "seed",
         "data.datasets",
+        "data.method",
         "data.tuned",
         "a folder",
     )

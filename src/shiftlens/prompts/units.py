@@ -16,7 +16,7 @@ def unit_of_tokens(encoded: Encoded, name: str) -> tuple[int, ...]:
     """Number the unit of each token of a prompt; units are numbered as they come, from 0.
 
     A token belongs to the unit of its first character that is not a space; a token of spaces alone belongs to the
-    unit before it. A sentence ends at its closing mark, or where the line ends.
+    unit before it (at the start, to the first). A sentence ends at its closing mark, or where the line ends.
 
     Args:
         encoded: The prompt as fed.
@@ -30,7 +30,7 @@ def unit_of_tokens(encoded: Encoded, name: str) -> tuple[int, ...]:
     else:
         pattern, text = (_WORD if name == "word" else _SENTENCE), encoded.prompt.text
         starts = [match.start() for match in pattern.finditer(text)]
-        keys, last = [], 0
+        keys, last = [], 1
         for start, end in encoded.offsets:
             first = next((place for place in range(start, end) if not text[place].isspace()), None)
             if first is not None:
