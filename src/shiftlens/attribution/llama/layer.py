@@ -17,6 +17,11 @@ such layers forward, :mod:`~shiftlens.attribution.llama.cotangents` backward. Ax
     groups       key-value heads; repeat: query heads per key-value head; heads: groups x repeat
 
 Derivatives lie at [positions, derivatives, ...], so that the primal values of a position broadcast over them.
+
+AttnLRP (Achtibat et al. 2024, arXiv 2402.05602) replaces the derivative of each nonlinear part by another linear
+map, so the same code carries it with other factors. A norm's ``r`` and the ratio ``a(g) / g`` of the activation
+count as constants, and every product gives each of its two factors one half: ``a(g) u``, ``P V`` and ``Q K^T``.
+Queries and keys act through P and through each other, which leaves them one quarter.
 """
 
 from __future__ import annotations
@@ -118,9 +123,11 @@ class Norm:
     Args:
         norm: RMS norm module.
         x: [positions, ..., width] input of the norm.
+        lrp: Whether r counts as a constant, so that the terms with x^ below are left out.
     """
 
-    def __init__(self, norm: Any, x: Tensor) -> None:
+    def __init__(self, norm: Any, x: Tensor, lrp: bool) -> None:
+        self.lrp = lrp
         r = torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.variance_epsilon)  # [positions, ..., 1]
         # hat, gain, y: [positions, ..., width]
         self.hat = x * r
@@ -136,6 +143,8 @@ class Norm:
             out: Tensor of dx's shape for the result; by default a new one.
         """
         hat, gain = self.hat[at][:, None], self.gain[at][:, None]  # [positions, 1, ..., width]
+        if self.lrp:
+            return torch.mul(dx, gain, out=out)
         return torch.addcmul(dx, hat, _along(dx, hat), value=-1 / dx.shape[-1], out=out).mul_(gain)
 
     def cotangent(self, dy: Tensor, at: slice | Tensor = _ALL) -> Tensor:
@@ -147,7 +156,7 @@ class Norm:
         """
         # hat: [positions, 1, ..., width]; u: [positions, cotangents, ..., width]
         hat, u = self.hat[at][:, None], dy.mul_(self.gain[at][:, None])
-        return u.addcmul_(hat, _along(u, hat), value=-1 / u.shape[-1])
+        return u if self.lrp else u.addcmul_(hat, _along(u, hat), value=-1 / u.shape[-1])
 
 
 def _along(x: Tensor, hat: Tensor) -> Tensor:
@@ -158,32 +167,36 @@ def _along(x: Tensor, hat: Tensor) -> Tensor:
 
 
 class Gates(NamedTuple):
-    """Primal values of the gated MLP ``a(g) u``, [positions, inner] each.
+    """Primal values of the gated MLP ``z = a(g) u``, [positions, inner] each.
 
     Args:
-        active: Activated gate, a(g).
-        slope: Derivative of the product with respect to the gate, a'(g) u.
-        up: Second factor, u.
+        by_gate: Derivative of z with respect to g, ``a'(g) u``; under LRP ``a(g) / g u / 2``.
+        by_up: Derivative of z with respect to u, ``a(g)``; under LRP ``a(g) / 2``.
+        out: z.
     """
 
-    active: Tensor
-    slope: Tensor
-    up: Tensor
+    by_gate: Tensor
+    by_up: Tensor
+    out: Tensor
 
 
-def gates(mlp: Any, y: Tensor) -> Gates:
+def gates(mlp: Any, y: Tensor, lrp: bool) -> Gates:
     """Compute the primal values of a gated MLP.
 
     Args:
         mlp: MLP module.
         y: [positions, width] input of the MLP.
+        lrp: Whether to pass relevance by the rules of AttnLRP.
     """
     gate, up = mlp.gate_proj(y), mlp.up_proj(y)  # [positions, inner] each
     with torch.enable_grad():
         leaf = gate.detach().requires_grad_()
         active = mlp.act_fn(leaf)
         (slope,) = torch.autograd.grad(active.sum(), leaf)
-    return Gates(active.detach(), slope * up, up)
+    active = active.detach()
+    if lrp:  # at g = 0 the ratio a(g) / g is a'(0)
+        return Gates(torch.where(gate == 0, slope, active / gate) * up / 2, active / 2, active * up)
+    return Gates(slope * up, active, active * up)
 
 
 class Attention:
@@ -195,17 +208,25 @@ class Attention:
         key: [groups, keys, head] rotated keys.
         value: [groups, keys, head] values.
         cos: [positions, head] cosines from :func:`rotations`; ``sin`` likewise.
+        lrp: Whether to pass relevance by the rules of AttnLRP.
+
+    Attributes:
+        to_logits: Factor of derivatives of Q K^T that arrive from Q, or from K: 1; under LRP 1/4.
+        to_values: Factor of derivatives that arrive from V: 1; under LRP 1/2.
     """
 
-    def __init__(self, module: Any, y: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor) -> None:
+    def __init__(
+        self, module: Any, y: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, lrp: bool
+    ) -> None:
         self.module, self.key, self.value, self.cos, self.sin = module, key, value, cos, sin
+        self.to_logits, self.to_values = (0.25, 0.5) if lrp else (1.0, 1.0)
         groups, total, head = key.shape
         self.prefix = total - len(y)  # keys before the window
         q = module.q_proj(y).view(len(y), groups, -1, head)  # [positions, groups, repeat, head]
         self.k_norm = self.q_norm = None
         if hasattr(module, "q_norm"):  # Qwen3 normalizes the query and key of each head
-            self.q_norm = Norm(module.q_norm, q)
-            self.k_norm = Norm(module.k_norm, module.k_proj(y).view(len(y), groups, 1, head))
+            self.q_norm = Norm(module.q_norm, q, lrp)
+            self.k_norm = Norm(module.k_norm, module.k_proj(y).view(len(y), groups, 1, head), lrp)
             q = self.q_norm.y
         # Q is scaled here; for derivatives of Q the keys are scaled instead.
         self.query = self.rotate(q).permute(1, 0, 2, 3) * module.scaling  # [groups, positions, repeat, head]
