@@ -9,9 +9,8 @@ from helpers.plain_attnlrp import body, plain_attnlrp
 from helpers.tiny import VOCAB, tiny
 
 from shiftlens.attribution import Engine
-from shiftlens.attribution.llama import layer as llama_layer
-from shiftlens.attribution.llama import packing
-from shiftlens.attribution.llama.layer import gates
+from shiftlens.attribution.llama import causal_attention, packing
+from shiftlens.attribution.llama.gated_mlp import gates
 from shiftlens.attribution.modes.mixed import mixed
 from shiftlens.attribution.variant import Variant
 
@@ -52,7 +51,7 @@ def test_every_mode_follows_the_rules(family, mode):
 def test_every_cut_gives_the_same_numbers(family, monkeypatch):
     # Smaller than the text, so that packs differ in their places and attention has several blocks.
     monkeypatch.setattr(packing, "COUNT", 2)
-    monkeypatch.setitem(llama_layer.BLOCK, "cpu", 4)
+    monkeypatch.setitem(causal_attention.BLOCK, "cpu", 4)
     model, ids, sources = tiny(family).requires_grad_(False), torch.arange(3, 20), torch.tensor([9, 2, 12, 5])
     want = plain_attnlrp(model, ids, sources, 7)
     for cut in np.random.default_rng(0).choice(17, 6, replace=False).tolist():

@@ -16,11 +16,15 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.llama.layer import BLOCK, Attention, Norm, gates, joined, rotations
+from shiftlens.attribution.llama.causal_attention import BLOCK, Attention
+from shiftlens.attribution.llama.gated_mlp import gates
+from shiftlens.attribution.llama.layer import joined, rotations
 from shiftlens.attribution.llama.packing import Part, groups
+from shiftlens.attribution.llama.products import add_product, apply, product, widest
+from shiftlens.attribution.llama.rms_norm import Norm
 from shiftlens.attribution.modes.primal import Primal
 from shiftlens.support.libraries.transformers_parts import body_of
 
@@ -66,13 +70,14 @@ def llama_tangents(
         pack in the order of the sources, or an empty list.
     """
     start, body, lrp = sources[0], body_of(model), primal.variant.lrp
-    x = primal.embeddings[start:cut]  # [positions, width], the primal residual stream of the window
+    wide = widest(model.dtype)
+    x = primal.embeddings[start:cut].to(wide)  # [positions, width], the primal residual stream of the window
     cos, sin = rotations(body, x, start)  # [positions, head] each
     spans = list(groups([cut - source for source in sources]))  # the sources of each pack
-    packs = []
+    directions, packs = primal.directions.to(wide), []
     for span in spans:
         offsets = [source - start for source in sources[span]]
-        packs.append(Part([(first, cut - start) for first in offsets], primal.directions[sources[span]], offsets))
+        packs.append(Part([(first, cut - start) for first in offsets], directions[sources[span]], offsets))
     crossings = [Crossing(sources[span.start], []) for span in spans]
 
     for layer, key, value in zip(body.layers, primal.keys, primal.values, strict=True):
@@ -88,9 +93,11 @@ def llama_tangents(
                 pack_crossing.moved.append(joined(dk, dv))  # [tangents, positions x (keys and values)]
             if not keys_only:
                 d_mixed = _through_attention(maps, pack, dy, dk, dv)  # [rows, heads x head]
-                pack.rows.addmm_(d_mixed, layer.self_attn.o_proj.weight.T)  # [rows, width]
+                add_product(pack.rows, d_mixed, layer.self_attn.o_proj.weight.T)  # [rows, width]
         if not keys_only:
-            x = _through_mlp(layer, x + layer.self_attn.o_proj(maps.mixed), packs, lrp)  # [positions, width]
+            x = _through_mlp(
+                layer, x + apply(layer.self_attn.o_proj, maps.mixed), packs, lrp
+            )  # [positions, width]
     if not hidden:
         return None, crossings
     norm = Norm(body.norm, x, lrp)
@@ -115,12 +122,12 @@ def _through_mlp(layer: Any, x: Tensor, packs: list[Part], lrp: bool) -> Tensor:
     primal = gates(mlp, norm.y, lrp)  # [positions, inner] each
     for pack in packs:
         dy = _through_norm(norm, pack)  # [rows, width]
-        inner, up = nn.functional.linear(dy, mlp.gate_proj.weight), nn.functional.linear(dy, mlp.up_proj.weight)
+        inner, up = product(dy, mlp.gate_proj.weight.T), product(dy, mlp.up_proj.weight.T)
         # inner, up: [rows, inner]; inner is dg at first and d(a(g) u) after the loop
         for (dg, at), (du, _) in zip(pack.pieces(inner), pack.pieces(up), strict=True):
             dg.mul_(primal.by_gate[at][:, None]).addcmul_(du, primal.by_up[at][:, None])
-        pack.rows.addmm_(inner, mlp.down_proj.weight.T)  # [rows, width]
-    return x + mlp.down_proj(primal.out)
+        add_product(pack.rows, inner, mlp.down_proj.weight.T)  # [rows, width]
+    return x + apply(mlp.down_proj, primal.out)
 
 
 def _keys_and_values(maps: Attention, pack: Part, dy: Tensor) -> tuple[Tensor, Tensor]:
@@ -133,7 +140,7 @@ def _keys_and_values(maps: Attention, pack: Part, dy: Tensor) -> tuple[Tensor, T
     """
     module, (groups, _, head) = maps.module, maps.key.shape
     dk, dv = (
-        pack.grid(nn.functional.linear(dy, linear.weight).view(-1, groups, 1, head))
+        pack.grid(product(dy, linear.weight.T).view(-1, groups, 1, head))
         for linear in (module.k_proj, module.v_proj)
     )  # [positions, tangents, groups, 1, head] each
     if maps.k_norm is not None:
@@ -154,7 +161,7 @@ def _through_attention(maps: Attention, pack: Part, dy: Tensor, dk: Tensor, dv: 
     """
     module, (groups, _, head) = maps.module, maps.key.shape
     # [positions, tangents, groups, repeat, head], positions from the pack's first source on
-    dq = pack.grid(nn.functional.linear(dy, module.q_proj.weight).view(len(dy), groups, -1, head))
+    dq = pack.grid(product(dy, module.q_proj.weight.T).view(len(dy), groups, -1, head))
     length, tangents = dq.shape[:2]
     if maps.q_norm is not None:
         dq = maps.q_norm.tangent(dq, slice(pack.low, None))
