@@ -7,6 +7,7 @@ import torch
 from helpers.naive import naive
 from helpers.tiny import FAMILIES, VOCAB, tiny
 
+from shiftlens.attribution.llama import causal_attention
 from shiftlens.attribution.llama import layer as llama_layer
 from shiftlens.attribution.llama import packing as llama_rows
 from shiftlens.attribution.modes.forward import forward
@@ -57,7 +58,7 @@ def test_exact_in_float64(family, engine, written_out, ids, monkeypatch):
         pytest.skip("the generic path is the only one")
     # Smaller than the texts, so that parts differ in their places and attention has several blocks.
     monkeypatch.setattr(llama_rows, "COUNT", 2)
-    monkeypatch.setitem(llama_layer.BLOCK, "cpu", 4)
+    monkeypatch.setitem(causal_attention.BLOCK, "cpu", 4)
     for total, response, sources, chunk in CASES:
         at = torch.tensor(sources)
         want, want_logp = truth(model, ids[:total], at, response)

@@ -6,6 +6,8 @@ Per layer, in the notation and with the axes of :mod:`shiftlens.attribution.llam
     dS = P * (dO V^T - <dO, O>),  dQ = dS K,  dK = dS^T Q,  dV = P^T dO
     dg = a'(g) u dz,  du = a(g) dz
 
+For AttnLRP, the same with other factors and no x^.
+
 A cotangent enters at the position that predicts its response token, and reaches only earlier positions; so it has
 rows from the cut up to that position alone. Positions before the cut influence later ones through keys and values
 alone, so there the cotangents of keys and values meet the tangents of :mod:`shiftlens.attribution.llama.tangents`.
@@ -21,8 +23,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.llama.layer import BLOCK, Attention, Norm, gates, joined, rotations
+from shiftlens.attribution.llama.causal_attention import BLOCK, Attention
+from shiftlens.attribution.llama.gated_mlp import gates
+from shiftlens.attribution.llama.layer import joined, rotations
 from shiftlens.attribution.llama.packing import Part, groups
+from shiftlens.attribution.llama.products import add_product, product, widest
+from shiftlens.attribution.llama.rms_norm import Norm
 from shiftlens.attribution.llama.tangents import Crossing
 from shiftlens.attribution.modes.primal import Primal
 from shiftlens.support.libraries.transformers_parts import body_of
@@ -47,16 +53,19 @@ def llama_cotangents(
         d f_m / d E, [chunk, length - cut, width], zero after the position that predicts y_m; and the derivatives
         of f_m along the tangents, [sources, chunk], with the sources in the order of ``crossings``.
     """
-    body = body_of(model)
+    body, lrp = body_of(model), primal.variant.lrp
     length, response = len(primal.embeddings), len(primal.gradient)
-    cos, sin = rotations(body, primal.embeddings[cut:], cut)  # [positions, head] each
+    wide = widest(model.dtype)
+    cos, sin = rotations(body, primal.embeddings[cut:].to(wide), cut)  # [positions, head] each
     # Inputs of the norms, [positions, width] each: two per layer, and that of the last norm.
     *streams, last = (stream[cut:] for stream in primal.streams)
+    last = last.to(wide)
     offsets = [length - response + column - cut for column in columns]  # predicting positions, from the cut
     # After the last attention a cotangent is at one position alone, so the last MLP needs only these rows.
-    entered = Norm(body.norm, last[offsets]).cotangent(primal.gradient[columns].to(last)[:, None])[:, 0]
+    norm = Norm(body.norm, last[offsets], lrp)
+    entered = norm.cotangent(primal.gradient[columns].to(last)[:, None])[:, 0]  # [chunk, width]
     tips = Part([(i, i + 1) for i in range(len(columns))], entered, list(range(len(columns))))
-    _through_mlp(body.layers[-1], streams[-1][offsets], [tips])  # tips.rows: [chunk, width]
+    _through_mlp(body.layers[-1], streams[-1][offsets].to(wide), [tips], lrp)  # tips.rows: [chunk, width]
     spans = list(groups([offset + 1 for offset in offsets]))  # the response tokens of each pack
     packs = [Part([(0, end + 1) for end in offsets[span]], tips.rows[span], offsets[span]) for span in spans]
     first = min((crossing.first for crossing in crossings), default=cut)
@@ -65,9 +74,9 @@ def llama_cotangents(
     layers = list(enumerate(zip(body.layers, primal.keys, primal.values, strict=True)))
     for i, (layer, key, value) in reversed(layers):
         if i < len(layers) - 1:
-            _through_mlp(layer, streams[2 * i + 1], packs)
-        norm = Norm(layer.input_layernorm, streams[2 * i])
-        maps = Attention(layer.self_attn, norm.y, key[0], value[0], cos, sin)
+            _through_mlp(layer, streams[2 * i + 1].to(wide), packs, lrp)
+        norm = Norm(layer.input_layernorm, streams[2 * i].to(wide), lrp)
+        maps = Attention(layer.self_attn, norm.y, key[0], value[0], cos, sin, lrp)
         for j, pack in enumerate(packs):
             # dy: [rows, width]; at_cut: [cotangents, positions from first to the cut x (keys and values)]
             dy, at_cut = _through_attention(maps, pack, first)
@@ -94,19 +103,19 @@ def entrances(model: PreTrainedModel) -> list[nn.Module]:
     return [*norms, body.norm]
 
 
-def _through_mlp(layer: Any, x: Tensor, packs: list[Part]) -> None:
+def _through_mlp(layer: Any, x: Tensor, packs: list[Part], lrp: bool) -> None:
     """Carry packs back, in place, through the MLP and its norm, whose input was x, [positions, width]."""
-    mlp, norm = layer.mlp, Norm(layer.post_attention_layernorm, x)
-    primal = gates(mlp, norm.y)  # [positions, inner] each
+    mlp, norm = layer.mlp, Norm(layer.post_attention_layernorm, x, lrp)
+    primal = gates(mlp, norm.y, lrp)  # [positions, inner] each
     for pack in packs:
-        inner = pack.rows @ mlp.down_proj.weight  # [rows, inner]; dz at first and du after the loop
+        inner = product(pack.rows, mlp.down_proj.weight)  # [rows, inner]; dz at first and du after the loop
         gate = torch.empty_like(inner)  # [rows, inner], dg
         # Common block: [offsets, cotangents, inner]; other rows: [further rows, 1, inner].
         for (dg, at), (dz, _) in zip(pack.pieces(gate), pack.pieces(inner), strict=True):
-            torch.mul(dz, primal.slope[at][:, None], out=dg)
-            dz.mul_(primal.active[at][:, None])
-        dy = gate @ mlp.gate_proj.weight  # [rows, width]
-        _add(pack, dy.addmm_(inner, mlp.up_proj.weight), norm)
+            torch.mul(dz, primal.by_gate[at][:, None], out=dg)
+            dz.mul_(primal.by_up[at][:, None])
+        dy = product(gate, mlp.gate_proj.weight)  # [rows, width]
+        _add(pack, add_product(dy, inner, mlp.up_proj.weight), norm)
 
 
 def _add(pack: Part, dy: Tensor, norm: Norm) -> None:
@@ -131,9 +140,9 @@ def _through_attention(maps: Attention, pack: Part, first: int) -> tuple[Tensor,
     module, length, count = maps.module, pack.high, pack.count  # positions: the first `length` from the cut on
     groups, _, head = maps.key.shape
     early = maps.prefix - first  # keys before the cut that need cotangents
-    scaled = maps.key * module.scaling  # [groups, keys, head]
+    scaled = maps.key * (module.scaling * maps.to_logits)  # [groups, keys, head]
     # [rows, groups, repeat, head]
-    d_out = (pack.rows @ module.o_proj.weight).view(len(pack.rows), groups, -1, head)
+    d_out = product(pack.rows, module.o_proj.weight).view(len(pack.rows), groups, -1, head)
     repeat = d_out.shape[2]
     # In these layouts each product below is one matrix product per group.
     grid = d_out.new_zeros(groups, length, repeat, count, head)  # [groups, positions, repeat, cotangents, head]
@@ -157,8 +166,9 @@ def _through_attention(maps: Attention, pack: Part, first: int) -> tuple[Tensor,
         dq[:, low:high] = (ds.view(groups, -1, seen) @ scaled[:, :seen]).view(groups, -1, repeat, count, head)
         # [groups, cotangents x wanted, head]
         block_dk = ds[..., first:].reshape(groups, -1, count * wanted).mT @ query
-        dk[:, :, :wanted] += block_dk.view(groups, count, wanted, head)
-        dv[:, :wanted] += weights[..., first:].mT @ d_out.view(groups, -1, count * head)
+        dk[:, :, :wanted].add_(block_dk.view(groups, count, wanted, head), alpha=maps.to_logits)
+        block_dv = weights[..., first:].mT @ d_out.view(groups, -1, count * head)
+        dv[:, :wanted].add_(block_dv, alpha=maps.to_values)
     dv = dv.view(groups, early + length, count, head)  # [groups, keys from first, cotangents, head]
     dq = maps.rotate_back(dq.permute(1, 3, 0, 2, 4))  # [positions, cotangents, groups, repeat, head]
     # dK of the window itself: [positions, cotangents, groups, 1, head]
@@ -166,7 +176,7 @@ def _through_attention(maps: Attention, pack: Part, first: int) -> tuple[Tensor,
     if maps.q_norm is not None and maps.k_norm is not None:
         own = slice(length)
         dq, own_dk = maps.q_norm.cotangent(dq.contiguous(), own), maps.k_norm.cotangent(own_dk.contiguous(), own)
-    dy = pack.flat(dq) @ module.q_proj.weight  # [rows, width]
-    dy.addmm_(pack.flat(own_dk), module.k_proj.weight)
-    dy.addmm_(pack.flat(dv[:, early:].permute(1, 2, 0, 3)), module.v_proj.weight)
+    dy = product(pack.flat(dq), module.q_proj.weight)  # [rows, width]
+    add_product(dy, pack.flat(own_dk), module.k_proj.weight)
+    add_product(dy, pack.flat(dv[:, early:].permute(1, 2, 0, 3)), module.v_proj.weight)
     return dy, joined(dk[:, :, :early], dv[:, :early])

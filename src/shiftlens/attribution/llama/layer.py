@@ -17,11 +17,17 @@ such layers forward, :mod:`~shiftlens.attribution.llama.cotangents` backward. Ax
     groups       key-value heads; repeat: query heads per key-value head; heads: groups x repeat
 
 Derivatives lie at [positions, derivatives, ...], so that the primal values of a position broadcast over them.
+
+AttnLRP (Achtibat et al. 2024, arXiv 2402.05602) replaces the derivative of each nonlinear part by another linear
+map, so the same code carries it with other factors. A norm's ``r`` and the ratio ``a(g) / g`` of the activation
+count as constants, and every product gives each of its two factors one half: ``a(g) u``, ``P V`` and ``Q K^T``.
+Queries and keys act through P and through each other, which leaves them one quarter.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,20 +36,24 @@ from transformers import PreTrainedModel
 from shiftlens.support.libraries.torch_parts import forward_hooks
 from shiftlens.support.libraries.transformers_parts import LLAMA_LAYERS, body_of, is_own_hook
 
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
-_MLP = ("gate_proj", "up_proj", "down_proj")
-_ALL = slice(None)
-BLOCK = {"cpu": 32, "cuda": 256}
-"""Query positions per attention block. Blocks bound the memory, skip later keys and fit a CPU's cache."""
+_LINEAR = attrgetter(
+    *(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down"))
+)
+_FURTHER = attrgetter(
+    "self_attn.scaling", "mlp.act_fn",
+    *(f"{norm}.{part}" for norm in ("input_layernorm", "post_attention_layernorm")
+      for part in ("weight", "variance_epsilon")),
+)  # fmt: skip
+"""Attributes of a layer that the derivatives read, apart from its linear maps."""
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def takes(model: PreTrainedModel, length: int) -> bool:
     """Return whether the hand-written derivatives apply to a model and a text of this length.
 
-    They apply to LLaMA, Mistral, Qwen2 and Qwen3 layers in float32 or float64 with plain linear maps (no adapter
-    on top, not quantized), on one device (nothing offloaded), if no sliding window is shorter than the text and no
-    user's hook changes what a layer computes. Half precision goes to generic differentiation: the difference
-    ``X V - sum(X) O`` cancels, which costs a digit where numbers have 8 bits.
+    They apply to LLaMA, Mistral, Qwen2 and Qwen3 layers in one floating-point dtype with plain linear maps (no
+    adapter on top, not quantized), on one device (nothing offloaded), if no sliding window is shorter than the
+    text and no user's hook changes what a layer computes.
 
     Args:
         model: Causal language model.
@@ -57,7 +67,7 @@ def takes(model: PreTrainedModel, length: int) -> bool:
     body = body_of(model)
     layers = getattr(body, "layers", ())
     kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
-    if not layers or len(kinds) != 1 or model.dtype not in (torch.float32, torch.float64):
+    if not layers or len(kinds) != 1 or model.dtype not in _DTYPES:
         return False
     if model.device.type == "meta":
         return False
@@ -71,9 +81,12 @@ def _is_hooked(root: nn.Module) -> bool:
 
 
 def _is_plain(layer: Any, length: int) -> bool:
-    """Return whether a layer has only plain linear maps and no sliding window shorter than the text."""
+    """Return whether a layer has all its parts, plain linear maps, and no sliding window shorter than the text."""
+    try:
+        linear, _ = _LINEAR(layer), _FURTHER(layer)
+    except AttributeError:  # another version of the library, or a changed layer
+        return False
     attention = layer.self_attn
-    linear = [getattr(attention, name) for name in _ATTENTION] + [getattr(layer.mlp, name) for name in _MLP]
     # Mistral's window is in the configuration only; Qwen has one per layer, which overrides the configuration's.
     window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
     return all(type(module) is nn.Linear for module in linear) and (window is None or window >= length)
@@ -110,139 +123,3 @@ def joined(keys: Tensor, values: Tensor) -> Tensor:
     # [derivatives, positions, groups x head] each
     both = (keys.permute(1, 2, 0, 3).flatten(2), values.permute(2, 1, 0, 3).flatten(2))
     return torch.cat(both, dim=-1).flatten(1)
-
-
-class Norm:
-    """Value ``y`` of an RMS norm at its input x, and the derivatives in both directions.
-
-    Args:
-        norm: RMS norm module.
-        x: [positions, ..., width] input of the norm.
-    """
-
-    def __init__(self, norm: Any, x: Tensor) -> None:
-        r = torch.rsqrt(x.square().mean(-1, keepdim=True) + norm.variance_epsilon)  # [positions, ..., 1]
-        # hat, gain, y: [positions, ..., width]
-        self.hat = x * r
-        self.gain = norm.weight * r
-        self.y = norm.weight * self.hat
-
-    def tangent(self, dx: Tensor, at: slice | Tensor, out: Tensor | None = None) -> Tensor:
-        """Compute ``w r (dx - x^ <x^, dx> / width)``, the tangents of the norm's output.
-
-        Args:
-            dx: [positions, tangents, ..., width] tangents of the norm's input.
-            at: Positions of dx within x.
-            out: Tensor of dx's shape for the result; by default a new one.
-        """
-        hat, gain = self.hat[at][:, None], self.gain[at][:, None]  # [positions, 1, ..., width]
-        return torch.addcmul(dx, hat, _along(dx, hat), value=-1 / dx.shape[-1], out=out).mul_(gain)
-
-    def cotangent(self, dy: Tensor, at: slice | Tensor = _ALL) -> Tensor:
-        """Compute ``u - x^ <x^, u> / width``, ``u = w r dy``, the cotangents of the norm's input; overwrites dy.
-
-        Args:
-            dy: [positions, cotangents, ..., width] cotangents of the norm's output.
-            at: Positions of dy within x; by default all of them.
-        """
-        # hat: [positions, 1, ..., width]; u: [positions, cotangents, ..., width]
-        hat, u = self.hat[at][:, None], dy.mul_(self.gain[at][:, None])
-        return u.addcmul_(hat, _along(u, hat), value=-1 / u.shape[-1])
-
-
-def _along(x: Tensor, hat: Tensor) -> Tensor:
-    """Compute the inner product of every derivative with its position's x^, [positions, derivatives, ..., 1]."""
-    if x.ndim == 3:  # one matrix product per position, without a copy of x^ for each derivative
-        return x @ hat.mT  # [positions, derivatives, 1]
-    return (x.unsqueeze(-2) @ hat.unsqueeze(-1)).squeeze(-1)  # one norm per head: [..., groups, repeat, 1]
-
-
-class Gates(NamedTuple):
-    """Primal values of the gated MLP ``a(g) u``, [positions, inner] each.
-
-    Args:
-        active: Activated gate, a(g).
-        slope: Derivative of the product with respect to the gate, a'(g) u.
-        up: Second factor, u.
-    """
-
-    active: Tensor
-    slope: Tensor
-    up: Tensor
-
-
-def gates(mlp: Any, y: Tensor) -> Gates:
-    """Compute the primal values of a gated MLP.
-
-    Args:
-        mlp: MLP module.
-        y: [positions, width] input of the MLP.
-    """
-    gate, up = mlp.gate_proj(y), mlp.up_proj(y)  # [positions, inner] each
-    with torch.enable_grad():
-        leaf = gate.detach().requires_grad_()
-        active = mlp.act_fn(leaf)
-        (slope,) = torch.autograd.grad(active.sum(), leaf)
-    return Gates(active.detach(), slope * up, up)
-
-
-class Attention:
-    """Primal values of causal attention, for the positions of a window at the end of the keys.
-
-    Args:
-        module: Attention module.
-        y: [positions, width] input of the attention.
-        key: [groups, keys, head] rotated keys.
-        value: [groups, keys, head] values.
-        cos: [positions, head] cosines from :func:`rotations`; ``sin`` likewise.
-    """
-
-    def __init__(self, module: Any, y: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor) -> None:
-        self.module, self.key, self.value, self.cos, self.sin = module, key, value, cos, sin
-        groups, total, head = key.shape
-        self.prefix = total - len(y)  # keys before the window
-        q = module.q_proj(y).view(len(y), groups, -1, head)  # [positions, groups, repeat, head]
-        self.k_norm = self.q_norm = None
-        if hasattr(module, "q_norm"):  # Qwen3 normalizes the query and key of each head
-            self.q_norm = Norm(module.q_norm, q)
-            self.k_norm = Norm(module.k_norm, module.k_proj(y).view(len(y), groups, 1, head))
-            q = self.q_norm.y
-        # Q is scaled here; for derivatives of Q the keys are scaled instead.
-        self.query = self.rotate(q).permute(1, 0, 2, 3) * module.scaling  # [groups, positions, repeat, head]
-        # [positions, keys], true where a key lies after the query
-        future = torch.ones(len(y), total, dtype=torch.bool, device=y.device).triu_(self.prefix + 1)
-        logits = self.query.flatten(1, 2) @ key.mT  # [groups, positions x repeat, keys]
-        logits = logits.view(groups, len(y), -1, total).masked_fill_(future[:, None], float("-inf"))
-        self.weights = logits.softmax(-1)  # [groups, positions, repeat, keys]
-        self.out = (self.weights.flatten(1, 2) @ value).view_as(self.query)  # [groups, positions, repeat, head]
-
-    @property
-    def mixed(self) -> Tensor:
-        """Input of the output projection, [positions, heads x head]."""
-        return self.out.transpose(0, 1).flatten(1)
-
-    def rotate(self, x: Tensor) -> Tensor:
-        """Apply the rotary embedding to x, [positions, ..., head], at the last positions of the window."""
-        low, high = self.sin[-len(x) :].chunk(2, dim=-1)  # [positions, head / 2] each
-        return _turned(x, self.cos[-len(x) :], -low, high)
-
-    def rotate_back(self, x: Tensor) -> Tensor:
-        """Apply the transposed rotation to x, [positions, ..., head], at the first positions of the window."""
-        low, high = self.sin[: len(x)].chunk(2, dim=-1)  # [positions, head / 2] each
-        return _turned(x, self.cos[: len(x)], high, -low)
-
-
-def _turned(x: Tensor, cos: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    """Compute ``[x1, x2] cos + [x2 first, x1 second]``, where x1 and x2 are the halves of each head.
-
-    Shapes: x [positions, ..., head], cos [positions, head], first and second [positions, head / 2].
-    """
-    cos, first, second = (
-        table.view(len(x), *(1,) * (x.ndim - 2), table.shape[-1]) for table in (cos, first, second)
-    )  # [positions, 1, ..., head], and head / 2 for the last two
-    out = x * cos  # [positions, ..., head]
-    x1, x2 = x.chunk(2, dim=-1)  # [positions, ..., head / 2] each
-    out1, out2 = out.chunk(2, dim=-1)  # views of out
-    out1.addcmul_(x2, first)
-    out2.addcmul_(x1, second)
-    return out

@@ -5,6 +5,9 @@ Per layer, in the notation and with the axes of :mod:`shiftlens.attribution.llam
     dy = w r (dx - x^ <x^, dx> / width),  x^ = x r
     dO = X V - sum(X) O + P dV,           X = P * (dQ K^T + Q dK^T)
     d(a(g) u) = a'(g) u dg + a(g) du
+
+For AttnLRP, the same with other factors and no x^; what crosses the cut keeps its size, as factors belong to the
+queries that read keys and values.
 """
 
 from __future__ import annotations
@@ -13,11 +16,15 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.llama.layer import BLOCK, Attention, Norm, gates, joined, rotations
+from shiftlens.attribution.llama.causal_attention import BLOCK, Attention
+from shiftlens.attribution.llama.gated_mlp import gates
+from shiftlens.attribution.llama.layer import joined, rotations
 from shiftlens.attribution.llama.packing import Part, groups
+from shiftlens.attribution.llama.products import add_product, apply, product, widest
+from shiftlens.attribution.llama.rms_norm import Norm
 from shiftlens.attribution.modes.primal import Primal
 from shiftlens.support.libraries.transformers_parts import body_of
 
@@ -62,19 +69,20 @@ def llama_tangents(
         The tangents of h, [chunk, cut - sources[0], hidden], or None; and the tangents of keys and values, pack by
         pack in the order of the sources, or an empty list.
     """
-    start, body = sources[0], body_of(model)
-    x = primal.embeddings[start:cut]  # [positions, width], the primal residual stream of the window
+    start, body, lrp = sources[0], body_of(model), primal.variant.lrp
+    wide = widest(model.dtype)
+    x = primal.embeddings[start:cut].to(wide)  # [positions, width], the primal residual stream of the window
     cos, sin = rotations(body, x, start)  # [positions, head] each
     spans = list(groups([cut - source for source in sources]))  # the sources of each pack
-    packs = []
+    directions, packs = primal.directions.to(wide), []
     for span in spans:
         offsets = [source - start for source in sources[span]]
-        packs.append(Part([(first, cut - start) for first in offsets], primal.directions[sources[span]], offsets))
+        packs.append(Part([(first, cut - start) for first in offsets], directions[sources[span]], offsets))
     crossings = [Crossing(sources[span.start], []) for span in spans]
 
     for layer, key, value in zip(body.layers, primal.keys, primal.values, strict=True):
-        norm = Norm(layer.input_layernorm, x)
-        maps = Attention(layer.self_attn, norm.y, key[0, :, :cut], value[0, :, :cut], cos, sin)
+        norm = Norm(layer.input_layernorm, x, lrp)
+        maps = Attention(layer.self_attn, norm.y, key[0, :, :cut], value[0, :, :cut], cos, sin, lrp)
         # Without h the last layer is needed only for its keys and values.
         keys_only = layer is body.layers[-1] and not hidden
         for pack, pack_crossing in zip(packs, crossings, strict=True):
@@ -85,12 +93,14 @@ def llama_tangents(
                 pack_crossing.moved.append(joined(dk, dv))  # [tangents, positions x (keys and values)]
             if not keys_only:
                 d_mixed = _through_attention(maps, pack, dy, dk, dv)  # [rows, heads x head]
-                pack.rows.addmm_(d_mixed, layer.self_attn.o_proj.weight.T)  # [rows, width]
+                add_product(pack.rows, d_mixed, layer.self_attn.o_proj.weight.T)  # [rows, width]
         if not keys_only:
-            x = _through_mlp(layer, x + layer.self_attn.o_proj(maps.mixed), packs)  # [positions, width]
+            x = _through_mlp(
+                layer, x + apply(layer.self_attn.o_proj, maps.mixed), packs, lrp
+            )  # [positions, width]
     if not hidden:
         return None, crossings
-    norm = Norm(body.norm, x)
+    norm = Norm(body.norm, x, lrp)
     out = x.new_zeros(len(sources), *x.shape)  # [chunk, positions, width]
     for span, pack in zip(spans, packs, strict=True):
         pack.onto(out[span, pack.low :].transpose(0, 1), _through_norm(norm, pack))
@@ -106,18 +116,18 @@ def _through_norm(norm: Norm, pack: Part) -> Tensor:
     return out
 
 
-def _through_mlp(layer: Any, x: Tensor, packs: list[Part]) -> Tensor:
+def _through_mlp(layer: Any, x: Tensor, packs: list[Part], lrp: bool) -> Tensor:
     """Carry packs through the MLP and its norm, in place; return the layer's primal output, [positions, width]."""
-    mlp, norm = layer.mlp, Norm(layer.post_attention_layernorm, x)
-    primal = gates(mlp, norm.y)  # [positions, inner] each
+    mlp, norm = layer.mlp, Norm(layer.post_attention_layernorm, x, lrp)
+    primal = gates(mlp, norm.y, lrp)  # [positions, inner] each
     for pack in packs:
         dy = _through_norm(norm, pack)  # [rows, width]
-        inner, up = nn.functional.linear(dy, mlp.gate_proj.weight), nn.functional.linear(dy, mlp.up_proj.weight)
+        inner, up = product(dy, mlp.gate_proj.weight.T), product(dy, mlp.up_proj.weight.T)
         # inner, up: [rows, inner]; inner is dg at first and d(a(g) u) after the loop
         for (dg, at), (du, _) in zip(pack.pieces(inner), pack.pieces(up), strict=True):
-            dg.mul_(primal.slope[at][:, None]).addcmul_(du, primal.active[at][:, None])
-        pack.rows.addmm_(inner, mlp.down_proj.weight.T)  # [rows, width]
-    return x + mlp.down_proj(primal.active * primal.up)
+            dg.mul_(primal.by_gate[at][:, None]).addcmul_(du, primal.by_up[at][:, None])
+        add_product(pack.rows, inner, mlp.down_proj.weight.T)  # [rows, width]
+    return x + apply(mlp.down_proj, primal.out)
 
 
 def _keys_and_values(maps: Attention, pack: Part, dy: Tensor) -> tuple[Tensor, Tensor]:
@@ -130,7 +140,7 @@ def _keys_and_values(maps: Attention, pack: Part, dy: Tensor) -> tuple[Tensor, T
     """
     module, (groups, _, head) = maps.module, maps.key.shape
     dk, dv = (
-        pack.grid(nn.functional.linear(dy, linear.weight).view(-1, groups, 1, head))
+        pack.grid(product(dy, linear.weight.T).view(-1, groups, 1, head))
         for linear in (module.k_proj, module.v_proj)
     )  # [positions, tangents, groups, 1, head] each
     if maps.k_norm is not None:
@@ -151,13 +161,13 @@ def _through_attention(maps: Attention, pack: Part, dy: Tensor, dk: Tensor, dv: 
     """
     module, (groups, _, head) = maps.module, maps.key.shape
     # [positions, tangents, groups, repeat, head], positions from the pack's first source on
-    dq = pack.grid(nn.functional.linear(dy, module.q_proj.weight).view(len(dy), groups, -1, head))
+    dq = pack.grid(product(dy, module.q_proj.weight.T).view(len(dy), groups, -1, head))
     length, tangents = dq.shape[:2]
     if maps.q_norm is not None:
         dq = maps.q_norm.tangent(dq, slice(pack.low, None))
     # In this layout each product below is one matrix product per group.
     dq = maps.rotate(dq).permute(2, 0, 3, 1, 4).contiguous()  # [groups, positions, repeat, tangents, head]
-    scaled = maps.key * module.scaling  # [groups, keys, head]
+    scaled = maps.key * (module.scaling * maps.to_logits)  # [groups, keys, head]
     skipped = maps.query.shape[1] - length  # positions of the window before the pack's first source
     before = maps.prefix + skipped  # keys without a tangent
     # [positions, tangents, groups, repeat, head]
@@ -173,13 +183,13 @@ def _through_attention(maps: Attention, pack: Part, dy: Tensor, dk: Tensor, dv: 
         # Keys with a tangent: one product for dQ K^T, and a second one added onto it for Q dK^T.
         x = block_dq @ scaled[:, before : before + high].mT  # [groups, queries x tangents, moving]
         x = x.view(groups, -1, tangents * high)  # [groups, queries, tangents x moving]
-        x.baddbmm_(query, dk[:, :, :high].flatten(1, 2).mT)
+        x.baddbmm_(query, dk[:, :, :high].flatten(1, 2).mT, alpha=maps.to_logits)
         recent = weights[:, :, None, before : before + high]  # [groups, queries, 1, moving]
         x = x.view(groups, -1, tangents, high).mul_(recent)  # [groups, queries, tangents, moving], X
         # sums: [groups, queries, tangents]; x, from here on dO: [groups, queries x tangents, head]
         sums, x = x.sum(-1), x.flatten(1, 2) @ maps.value[:, before : before + high]
         x = x.view(groups, -1, tangents * head)  # [groups, queries, tangents x head]
-        x.baddbmm_(recent[:, :, 0], dv[:, :high].flatten(2))
+        x.baddbmm_(recent[:, :, 0], dv[:, :high].flatten(2), alpha=maps.to_values)
         x = x.view(groups, -1, tangents, head)  # [groups, queries, tangents, head]
         if before:  # keys without a tangent: dK = dV = 0
             y = (block_dq @ scaled[:, :before].mT).view(groups, -1, tangents, before)
