@@ -5,17 +5,40 @@ from __future__ import annotations
 from typing import Any
 
 from shiftlens.attribution.methods.ablation import REPLACEMENTS, Ablation
+from shiftlens.attribution.methods.attention_weights import AttentionWeights
 from shiftlens.attribution.methods.gradient import Gradient
+from shiftlens.attribution.methods.integrated import Integrated
+from shiftlens.attribution.methods.lrp import Lrp
 from shiftlens.attribution.methods.method import Method
+from shiftlens.attribution.methods.random_order import RandomOrder
 from shiftlens.errors import ConfigError
 from shiftlens.support.plugins import pick
 
-METHODS: dict[str, type[Method]] = {"gradient": Gradient, "ablation": Ablation}
+METHODS: dict[str, type[Method]] = {
+    "gradient": Gradient,
+    "ablation": Ablation,
+    "lrp": Lrp,
+    "integrated": Integrated,
+    "attention": AttentionWeights,
+    "random": RandomOrder,
+}
 """Methods of ShiftLens, by name."""
 GROUP = "shiftlens.methods"
 """Entry point group of methods that other packages add: a class that needs no arguments."""
 
-__all__ = ["GROUP", "METHODS", "REPLACEMENTS", "Ablation", "Gradient", "Method", "method_from_config"]
+__all__ = [
+    "GROUP",
+    "METHODS",
+    "REPLACEMENTS",
+    "Ablation",
+    "AttentionWeights",
+    "Gradient",
+    "Integrated",
+    "Lrp",
+    "Method",
+    "RandomOrder",
+    "method_from_config",
+]
 
 
 def method_from_config(value: Any) -> Method:
