@@ -17,7 +17,7 @@ from shiftlens.attribution import (
     engine,
     parse_budget,
 )
-from shiftlens.attribution.llama import layer as llama_layer
+from shiftlens.attribution.llama import causal_attention as llama_attention
 from shiftlens.attribution.modes import plain_attention as attention
 from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.plan import cost
@@ -37,7 +37,7 @@ TINY = Identity("m", "f", "", "float64")
 def test_engines_agree_on_random_texts(family, seed, monkeypatch):
     # Texts here are shorter than a block; cut them into some.
     monkeypatch.setattr(attention, "_BLOCK", (128, 5)[seed % 2])
-    monkeypatch.setitem(llama_layer.BLOCK, "cpu", (128, 5)[seed % 2])
+    monkeypatch.setitem(llama_attention.BLOCK, "cpu", (128, 5)[seed % 2])
     rng = np.random.default_rng([FAMILIES.index(family), seed])
     model = tiny(family, seed=seed).requires_grad_(False)
     total = int(rng.integers(4, 40))

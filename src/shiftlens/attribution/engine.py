@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from shiftlens.attribution.llama.layer import takes
 from shiftlens.attribution.llama.packing import COUNT
 from shiftlens.attribution.modes.forward import forward
+from shiftlens.attribution.modes.lrp_rules import check_rules
 from shiftlens.attribution.modes.mixed import mixed
 from shiftlens.attribution.modes.naive import naive
 from shiftlens.attribution.modes.plain_attention import check_plain
@@ -134,14 +135,17 @@ class Engine:
             ValueError: a source or ``response`` is out of range.
             ShiftLensError: not even one derivative at a time fits in memory, or, but for ``naive``, the model
                 is not itself in plain attention, see
-                :func:`~shiftlens.attribution.modes.plain_attention.check_plain`.
+                :func:`~shiftlens.attribution.modes.plain_attention.check_plain`; or AttnLRP has no rules for it,
+                see :func:`~shiftlens.attribution.modes.lrp_rules.check_rules`.
         """
         if response == 0:
             empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))
             return Explained(torch.zeros(len(sources), 0), empty, "none")
         check_places(len(input_ids), sources, response, 1 if self.chunk is None else self.chunk)
         mode = self.choose(model, sources, len(input_ids), response)
-        if mode != "naive":
+        if variant.lrp:
+            check_rules(model)
+        if mode != "naive" or variant.lrp:
             check_plain(model, len(input_ids))
         ways, refused = (mode, *_OTHERS[mode]) if self.mode == "auto" else (mode,), set()
         for way, other in zip(ways, (*ways[1:], None), strict=True):

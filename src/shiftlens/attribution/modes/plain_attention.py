@@ -7,22 +7,25 @@ key-value head, repeat is the number of query heads per group, and keys are the 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from shiftlens.attribution.modes.local_rules import shared, with_ratio
 from shiftlens.errors import ShiftLensError
 from shiftlens.support.libraries.transformers_parts import attention_of, register_attention, set_attention
 
 _NAME = "shiftlens_plain"
+_WATCH: ContextVar[Callable[[Tensor], None] | None] = ContextVar("watch", default=None)
 _BLOCK = 128  # query positions per block; each block skips the keys after its last query
 
 
-def _plain_attention(
+def attend_plainly(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -31,6 +34,8 @@ def _plain_attention(
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    *,
+    lrp: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Compute attention in plain tensor operations, in the calling convention of transformers.
@@ -39,28 +44,39 @@ def _plain_attention(
     computes the softmax in float32 even for a float64 model, which costs nine digits; here float32 is only the
     minimum.
 
+    With ``lrp``, derivatives follow the rules of AttnLRP, see :mod:`~shiftlens.attribution.modes.lrp_rules`.
+
     Returns:
         Output, [batch, positions, heads, head], and None in place of attention weights.
     """
     if s_aux is not None:
         raise NotImplementedError("attention sinks have no plain form here")
     batch, heads, length, head = query.shape  # key and value: [batch, groups, keys, head]
+    if lrp:
+        # Weights and values share their product; queries and keys share the half of the weights.
+        query, key, value = shared(query, 4), shared(key, 4), shared(value, 2)
     query = query * (head**-0.5 if scaling is None else scaling)
     # The query heads of a group are stacked along the positions and share one product with the group's keys.
     query = query.reshape(batch, key.shape[1], -1, head)  # [batch, groups, repeat x positions, head]
     if torch.is_grad_enabled() or softcap is not None:
-        out = _weights(query, key, attention_mask, softcap) @ value
+        weights = _weights(query, key, attention_mask, softcap, lrp)
+        out = weights @ value
     else:
-        out, _ = _Attend.apply(query, key, value, attention_mask, length)
+        out, weights = _Attend.apply(query, key, value, attention_mask, length)
     # out: [batch, groups, repeat x positions, head]
+    if (watch := _WATCH.get()) is not None:
+        watch(weights.detach()[0].reshape(heads, length, -1))
     return out.reshape(batch, heads, length, -1).transpose(1, 2), None
 
 
-def _weights(query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None) -> Tensor:
+def _weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None = None, lrp: bool = False
+) -> Tensor:
     """Compute the attention weights, [batch, groups, repeat x positions, keys]."""
     logits = query @ key.mT  # [batch, groups, repeat x positions, keys]
     if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
+        capped = torch.tanh(logits / softcap) * softcap
+        logits = with_ratio(capped, logits) if lrp else capped
     if mask is not None:  # [batch, 1, positions, keys], added to each query head
         logits = (logits.unflatten(2, (-1, mask.shape[2])) + mask[:, :, None]).flatten(2, 3)
     wide = torch.promote_types(logits.dtype, torch.float32)
@@ -79,7 +95,7 @@ class _Attend(torch.autograd.Function):
     def forward(
         query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, length: int
     ) -> tuple[Tensor, Tensor]:
-        weights = _weights(query, key, mask, None)  # [batch, groups, repeat x positions, keys]
+        weights = _weights(query, key, mask)  # [batch, groups, repeat x positions, keys]
         return weights @ value, weights
 
     @staticmethod
@@ -116,7 +132,29 @@ class _Attend(torch.autograd.Function):
         return torch.cat(blocks, dim=3).flatten(2, 3), None
 
 
-register_attention(_NAME, _plain_attention)
+register_attention(_NAME, attend_plainly)
+
+
+@contextmanager
+def watched(watch: Callable[[Tensor], None]) -> Iterator[None]:
+    """Pass the attention weights of each layer with plain attention to a function, in the order of the layers.
+
+    Args:
+        watch: Gets the weights of the first text of the batch, [heads, positions, keys].
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8,
+        ...                                      num_hidden_layers=1, num_attention_heads=2))
+        >>> with torch.no_grad(), plain_attention(model), watched(lambda weights: print(weights.shape)):
+        ...     _ = model(torch.tensor([[1, 2, 3]]))
+        torch.Size([2, 3, 3])
+    """
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 @contextmanager
@@ -136,6 +174,18 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
         >>> inside != before, model.config._attn_implementation == before
         (True, True)
     """
+    with attention_replaced(model, _NAME):
+        yield
+
+
+@contextmanager
+def attention_replaced(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Switch a model to an attention function and evaluation mode, as :func:`plain_attention` does.
+
+    Args:
+        model: Hugging Face model.
+        name: Name under which the function was registered.
+    """
     training = [module for module in model.modules() if module.training]
     configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
     implementations = [(config, attention_of(config)) for config in configs.values()]
@@ -143,7 +193,7 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
         for module in training:
             module.training = False
         for config, _ in implementations:
-            set_attention(config, _NAME)
+            set_attention(config, name)
         yield
     finally:
         for config, implementation in implementations:

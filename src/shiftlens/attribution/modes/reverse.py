@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.llama.layer import takes
+from shiftlens.attribution.modes.lrp_rules import differentiated
 from shiftlens.attribution.modes.mixed import meet
-from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.targets import Reading, at_logits, check_places
 from shiftlens.attribution.variant import PLAIN, Variant
 from shiftlens.hooks import EmbeddingTap, HeadTap
@@ -66,11 +66,12 @@ def reverse(
         return meet(model, input_ids, sources, response, chunk, target, cut=cut, variant=variant)
     first = len(input_ids) - response
     columns, readings = [], []
-    with torch.enable_grad(), plain_attention(model):
+    with torch.enable_grad(), differentiated(model, variant):
         for start in range(first, len(input_ids), chunk):
             targets = torch.arange(start, min(start + chunk, len(input_ids)))
+            part = variant.columns(slice(start - first, start - first + chunk))
             A, reading = _chunk(
-                model, input_ids[: targets[-1]], sources, targets, input_ids[targets], target, variant
+                model, input_ids[: targets[-1]], sources, targets, input_ids[targets], target, part
             )
             columns.append(A.cpu())  # [prompt, chunk]
             readings.append([values.cpu() for values in reading])
@@ -95,14 +96,14 @@ def _chunk(
         targets: [chunk] positions of the chunk's tokens.
         wanted: [chunk] ids of the chunk's tokens.
         target: Function f.
-        variant: What is carried through the model.
+        variant: What is carried through the model, for these response tokens.
     """
     with EmbeddingTap(model) as embedding, HeadTap(model) as head:
         # Each token is predicted at the position before it, so the last positions predict the chunk.
         # [chunk, vocab]
         logits = model(fed[None].to(model.device), use_cache=False, logits_to_keep=len(targets)).logits[0]
     assert head.leaf is not None and head.body is not None and embedding.embedding is not None
-    at_output, reading = at_logits(logits, wanted.to(logits.device), target)
+    at_output, reading = at_logits(logits, wanted.to(logits.device), target, variant.foils)
     (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))  # [1, chunk, hidden]
     scale = at_head[0].abs().amax(-1).clamp_min(torch.finfo(at_head.dtype).tiny)  # [chunk]
     count = len(targets)
