@@ -103,7 +103,7 @@ def attribute(
         lm.stops,
         include_response,
         chosen,
-        units,
+        units=units,
     )
     (row,) = AttributionModule(lm, engine=Engine(mode, target=target)).predict_step([request])
     importance, values = (

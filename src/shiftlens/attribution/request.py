@@ -54,6 +54,7 @@ class Request:
         stops: ids that end a response; the same throughout a run.
         include_response: whether response tokens are sources too.
         method: How it is explained.
+        outside: Positions of tokens outside the user's text that are sources too.
         units: Units in place of tokens, for methods that take them; ``None`` for tokens.
     """
 
@@ -65,6 +66,7 @@ class Request:
     stops: tuple[int, ...]
     include_response: bool = False
     method: Method = field(default_factory=Gradient)
+    outside: tuple[int, ...] = ()
     units: Units | None = None
 
 

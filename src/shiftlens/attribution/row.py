@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         ("unit", pa.string()),
         ("form", pa.string()),
         ("target", pa.string()),
+        ("outside", pa.list_(pa.int32())),
         ("unit_of", pa.list_(pa.int32())),
         ("residual", pa.list_(pa.float32())),
     ]
@@ -46,8 +47,9 @@ class Row:
         key: content key, see :func:`row_key`.
         input_ids: [total] exact ids fed, template included; the last M are the response.
         prompt_index: [N] positions of the user's prompt tokens in ``input_ids``.
-        values: [N, M] Attribution of each source to each response token, by ``method``, in the form ``form``;
-            [N + M, M] where response tokens are sources too, [units, M] where the sources are units.
+        values: [sources, M] Attribution of each source to each response token, by ``method``, in the form
+            ``form``. Sources are the N tokens of the prompt or their units, then, where asked for, T tokens
+            outside the user's text, then the M response tokens.
         log_probability: [M] log p(y_m), nats.
         rank: [M] place of y_m among all tokens by probability; 1 is the model's first choice (in half
             precision generation can round to another).
@@ -60,6 +62,7 @@ class Row:
             :attr:`~shiftlens.attribution.methods.method.Method.form`.
         target: What was explained, one of :data:`~shiftlens.attribution.targets.TARGETS`; rows of methods whose
             ``shares`` is true may be read for log_probability as well.
+        outside: [T] positions of the tokens outside the user's text in ``input_ids``; ``None`` without any.
         unit_of: [N] unit of each prompt token; ``None`` for tokens.
         residual: [M] what the sources together miss of the difference that the method divides up; ``None`` for
             methods that divide up none.
@@ -78,6 +81,7 @@ class Row:
     unit: str = "token"
     form: str = "ratio"
     target: str = "probability"
+    outside: Int[np.ndarray, " outside"] | None = None
     unit_of: Int[np.ndarray, " prompt"] | None = None
     residual: Float[np.ndarray, " response"] | None = None
 
@@ -102,18 +106,27 @@ class Row:
         return self.relative() * self.probability if self.target == "probability" else self.values
 
     def by_token(self) -> Float[np.ndarray, "sources response"]:
-        """:meth:`relative` importance of every token; the tokens of a unit share its importance equally.
+        """:meth:`relative` importance of the prompt's tokens; the tokens of a unit share its importance equally.
 
         Returns:
-            [N, M], or [N + M, M] where response tokens are sources too.
+            [N, M], or [N + M, M] where response tokens are sources too; without tokens outside the user's text.
         """
-        relative = self.relative()
+        relative = np.delete(self.relative(), self._outside_rows, axis=0)
         if self.unit_of is None:
             return relative
         units = int(self.unit_of.max(initial=-1)) + 1
         sizes = np.bincount(self.unit_of, minlength=units)
         spread = (relative[:units] / sizes[:, None])[self.unit_of].astype(np.float32)
         return np.concatenate([spread, relative[units:]])
+
+    def beside(self) -> Float[np.ndarray, "outside response"]:
+        """[T, M] :meth:`relative` importance of the tokens outside the user's text."""
+        return self.relative()[self._outside_rows]
+
+    @property
+    def _outside_rows(self) -> slice:
+        units = len(self.prompt_index) if self.unit_of is None else int(self.unit_of.max(initial=-1)) + 1
+        return slice(units, units + (0 if self.outside is None else len(self.outside)))
 
     @property
     def response_ids(self) -> Int[np.ndarray, " response"]:
@@ -160,7 +173,7 @@ def answers(row: Row, request: Request) -> bool:
         unit, of, sources = units.name, list(units.of), max(units.of, default=-1) + 1
     else:
         unit, of, sources = "token", None, len(request.prompt_index)
-    sources += len(response) if request.include_response else 0
+    sources += len(request.outside) + (len(response) if request.include_response else 0)
     return (
         fed[: len(fed) - len(response)] == list(request.input_ids)
         and row.prompt_index.tolist() == list(request.prompt_index)
@@ -168,6 +181,7 @@ def answers(row: Row, request: Request) -> bool:
         and (request.response_ids is not None or len(response) <= request.max_new_tokens)
         and row.values.shape == (sources, len(response))
         and row.method == request.method.name
+        and tuple([] if row.outside is None else row.outside.tolist()) == request.outside
         and row.unit == unit
         and (None if row.unit_of is None else row.unit_of.tolist()) == of
     )
@@ -196,7 +210,9 @@ def from_record(record: dict[str, Any]) -> Row | None:
     flat, rank = np.asarray(numbers, np.float32), np.asarray(record["rank"], np.int32)
     response = len(log_probability)
     unit_of, residual = record.get("unit_of"), record.get("residual")
+    outside = record.get("outside")
     units = len(prompt_index) if unit_of is None else max(unit_of, default=-1) + 1
+    units += len(outside or ())
     # An empty response has no values from which the number of sources could be read.
     sources = len(flat) // response if response else units
     sound = (
@@ -225,6 +241,7 @@ def from_record(record: dict[str, Any]) -> Row | None:
         unit=record.get("unit") or "token",
         form=record.get("form") or "ratio",
         target=record.get("target") or "probability",
+        outside=None if outside is None else np.asarray(outside, np.int32),
         unit_of=None if unit_of is None else np.asarray(unit_of, np.int32),
         residual=None if residual is None else np.asarray(residual, np.float32),
     )

@@ -56,6 +56,7 @@ def options_from_config(config: Mapping[str, Any], problems: Sequence[str] = ())
         negative=options.negative,
         over_methods=options.over_methods,
         batch_tokens=options.batch_tokens,
+        inputs=options.inputs,
         include_response=options.include_response,
         check_precision=options.check_precision,
         max_new_tokens=data["max_new_tokens"],

@@ -132,6 +132,7 @@ def run(
                 "negative": options.negative,
                 "target": options.engine.target,
                 "mode": options.engine.mode,
+                "inputs": options.inputs,
                 "include_response": options.include_response,
                 "responses": options.responses,
                 "version": ATTRIBUTION_VERSION,

@@ -41,6 +41,7 @@ class Options:
         negative: What negative importance counts as in scores.
         over_methods: Whether the headline is corrected for the choice among the methods.
         batch_tokens: Number of prompt and response tokens generated together.
+        inputs: Which tokens before the response are sources.
         include_response: Whether responses are also explained by their own earlier tokens.
         check_precision: Number of samples that are also explained in float32 if the precision is reduced.
         max_new_tokens: Largest number of response tokens.
@@ -62,6 +63,7 @@ class Options:
     negative: str
     over_methods: bool
     batch_tokens: int
+    inputs: str
     include_response: bool
     check_precision: int
     max_new_tokens: int
@@ -169,6 +171,11 @@ def _room(prompt: Prompt, tokenizer: PreTrainedTokenizerBase, context: int | Non
     return min((room for room in rooms if room is not None), default=None)
 
 
+def _outside(encoded: Encoded) -> tuple[int, ...]:
+    inside = set(encoded.prompt_index)
+    return tuple(place for place in range(len(encoded.input_ids)) if place not in inside)
+
+
 def _units(encoded: Encoded, unit: str) -> Units | None:
     if unit == "token":
         return None
@@ -186,6 +193,7 @@ def _request(encoded: Encoded, role: Role, stops: tuple[int, ...], options: Opti
         stops,
         options.include_response,
         options.methods[0],
+        () if options.inputs == "prompt" else _outside(encoded),
         _units(encoded, options.unit),
     )
     return keyed(request, role)

@@ -76,6 +76,30 @@ def score(
     return levels.astype(np.uint8)
 
 
+def levels_beside(
+    importance: Float[np.ndarray, "others response"], prompt: Float[np.ndarray, "prompt response"], L: int, b: int
+) -> Float[np.ndarray, "others response"]:
+    """Return the levels of further tokens on the scale of the prompt's; they may exceed L.
+
+    Args:
+        importance: [others, response] raw importance of tokens outside the prompt.
+        prompt: [prompt, response] raw importance of the tokens of the prompt, which set the scale.
+        L: Number of levels.
+        b: Largest level that is set to 0.
+
+    Returns:
+        [others, response] levels; all 0 in a column without a positive entry of the prompt.
+
+    Example:
+        >>> levels_beside(np.array([[8.0, 0.1]]), np.array([[4.0, 0.0], [1.0, -1.0]]), L=10, b=3).tolist()
+        [[20.0, 0.0]]
+    """
+    largest = np.maximum(prompt.astype(np.float64), 0.0).max(axis=0, keepdims=True, initial=0.0)
+    positive = L * np.maximum(importance.astype(np.float64), 0.0)
+    levels = np.ceil(np.divide(positive, largest, out=np.zeros_like(positive), where=largest > 0))
+    return np.where(levels > b, levels, 0.0)
+
+
 def check_levels(L: int, b: int, p: float | int = 4) -> None:
     """Check the number of levels, the threshold and the order of the norm.
 

@@ -17,12 +17,15 @@ from shiftlens.support.setting_rules import Choice, Flag, Number, refuse, settin
 
 UNIT_CHOICES = ("auto", "token", *UNITS)
 """What is removed at once; ``auto`` is a token, and a sentence where token by token would cost too much."""
+INPUTS = ("prompt", "all")
+"""Which tokens before the response are sources: those of the user's text, or template and system tokens too."""
 
 _RULES = {
     "target": Choice(TARGETS),
     "unit": Choice(UNIT_CHOICES),
     "negative": Choice(NEGATIVE),
     "over_methods": Flag(),
+    "inputs": Choice(INPUTS),
     "include_response": Flag(),
     "mode": Choice(MODES),
     "chunk": Number(1, optional=True),
@@ -43,6 +46,7 @@ class SaliencyOptions:
         negative: What negative importance counts as, one of :data:`NEGATIVE`.
         over_methods: Whether the headline's p-values are corrected for the choice among the methods too.
         batch_tokens: Prompt and response tokens whose responses are generated together.
+        inputs: Which tokens before the response are sources, one of :data:`INPUTS`.
         include_response: Whether earlier response tokens are sources too.
         check_precision: Number of samples also explained in float32 where the precision is reduced.
     """
@@ -54,6 +58,7 @@ class SaliencyOptions:
     negative: str
     over_methods: bool
     batch_tokens: int
+    inputs: str
     include_response: bool
     check_precision: int
 
@@ -109,6 +114,7 @@ def saliency_options(saliency: Mapping[str, Any]) -> SaliencyOptions:
         negative=values["negative"],
         over_methods=values["over_methods"],
         batch_tokens=values["batch_tokens"],
+        inputs=values["inputs"],
         include_response=values["include_response"],
         check_precision=values["check_precision"],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from shiftlens.prompts.encode import Encoded
 from shiftlens.prompts.verifiable import followed
 from shiftlens.scores import density, instruction_score, position_profile, region_mean, score
 from shiftlens.scores.following import followed_or_rated
-from shiftlens.scores.importance import counted
+from shiftlens.scores.importance import counted, levels_beside
 from shiftlens.scores.settings import Settings
 
 BINS = 10
@@ -34,6 +34,8 @@ class Measured:
         text: whose response it is: ``base``, ``tuned`` or ``given``.
         importance: [sources, response] importance as it is scored, up to a positive factor per response token;
             ``None`` where only a score was kept.
+        outside: [outside] density of the tokens outside the user's text that were explained too, on the scale of
+            the prompt, whose largest density is 1; theirs may be larger.
     """
 
     role: str
@@ -44,6 +46,7 @@ class Measured:
     followed: bool | None
     text: str
     importance: Float[np.ndarray, "sources response"] | None = None
+    outside: Float[np.ndarray, " outside"] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def prompt_density(self) -> Float[np.ndarray, " prompt"]:
@@ -72,10 +75,15 @@ def measure(
     # I / p(y) in place of I: the same score, and no underflow where p is tiny.
     importance = counted(row.by_token(), negative)
     S = score(importance, settings.L, settings.b)
+    beside = levels_beside(counted(row.beside(), negative), importance, settings.L, settings.b)
+    top = density(S, settings.p, normalize=False).max(initial=0.0)
+    outside = density(beside, settings.p, normalize=False) / (top or 1.0)
     check = encoded.prompt.check
     verdict = followed(check, row.response) if check is not None else None
     text = text or ("given" if encoded.prompt.response is not None else role)
-    return Measured(role, encoded, row, S, density(S, settings.p), verdict, text, importance)
+    return Measured(
+        role, encoded, row, S, density(S, settings.p), verdict, text, importance, outside / (top or 1.0)
+    )
 
 
 def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
@@ -83,9 +91,10 @@ def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
 
     Columns: ``role, text, id, dataset, instruction_score, followed, rating``, numbers of tokens ``n_prompt,
     n_instruction, n_context, n_other, n_template, n_cut, n_response``, densities ``density_instruction,
-    density_context, density_other, density_response``, and ``engine, finished, prompt, response``. ``text`` is
-    whose response it is: ``base``, ``tuned`` or ``given``. ``followed`` is nullable boolean; a region without
-    tokens has density NaN.
+    density_context, density_other, density_response, density_template, density_first`` (the last two with
+    ``saliency.inputs=all``: template and system, and the first token of all), and ``engine, finished, prompt,
+    response``. ``text`` is whose response it is: ``base``, ``tuned`` or ``given``. ``followed`` is nullable boolean;
+    a region without tokens has density NaN.
 
     Args:
         measured: Samples with their scores.
@@ -98,6 +107,8 @@ def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
 def _sample(m: Measured) -> Mapping[str, object]:
     encoded, a, prompt = m.encoded, m.prompt_density, m.encoded.prompt
     own = m.density[len(a) :]
+    places = np.zeros(0, int) if m.row.outside is None else m.row.outside
+    first = places == 0  # models rest attention that they do not need on it
     other = ~(encoded.instruction | encoded.context)
     return {
         "role": m.role,
@@ -119,6 +130,8 @@ def _sample(m: Measured) -> Mapping[str, object]:
         "density_context": region_mean(a, encoded.context),
         "density_other": region_mean(a, other),
         "density_response": region_mean(own, np.ones(len(own), bool)),
+        "density_template": region_mean(m.outside, ~first),
+        "density_first": region_mean(m.outside, first),
         "engine": m.row.engine,
         "finished": m.row.finished,
         "prompt": prompt.text,

@@ -18,7 +18,7 @@ from shiftlens.analyses.density.maps import SaliencyMap
 from shiftlens.models.roles import ROLES
 from shiftlens.results.look import COLORS, INK, PAPER, Z95, label
 
-_REGIONS = ("instruction", "context", "other")
+_REGIONS = ("instruction", "context", "other", "template", "first")
 
 
 def density_by_region(samples: pd.DataFrame) -> go.Figure:
@@ -44,6 +44,7 @@ def density_by_region(samples: pd.DataFrame) -> go.Figure:
         for role in _present(samples):
             rows = samples[(samples["role"] == role) & (samples["dataset"] == dataset)]
             columns = [region for region in _REGIONS if f"density_{region}" in rows]
+            columns = [c for c in columns if c in _REGIONS[:3] or samples[f"density_{c}"].notna().any()]
             values = [rows[f"density_{region}"].dropna() for region in columns]
             fig.add_bar(
                 x=columns,
