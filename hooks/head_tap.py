@@ -43,7 +43,8 @@ class HeadTap(Tap):
         self._grad_was_enabled = torch.is_grad_enabled()
         handles = [self._layer.register_forward_pre_hook(self._capture)]
         if type(self._layer) is nn.Linear:
-            handles.append(self._layer.register_forward_hook(self._widen))
+            # First of all hooks, because others may change the logits.
+            handles.append(self._layer.register_forward_hook(self._widen, prepend=True))
         return handles
 
     def __exit__(

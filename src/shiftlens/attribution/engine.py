@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from shiftlens.attribution.llama.layer import takes
 from shiftlens.attribution.llama.packing import COUNT
 from shiftlens.attribution.modes.forward import forward
+from shiftlens.attribution.modes.lrp_rules import check_rules
 from shiftlens.attribution.modes.mixed import mixed
 from shiftlens.attribution.modes.naive import naive
 from shiftlens.attribution.modes.plain_attention import check_plain
@@ -134,15 +135,18 @@ class Engine:
             ValueError: a source or ``response`` is out of range.
             ShiftLensError: not even one derivative at a time fits in memory, or, but for ``naive``, the model
                 is not itself in plain attention, see
-                :func:`~shiftlens.attribution.modes.plain_attention.check_plain`.
+                :func:`~shiftlens.attribution.modes.plain_attention.check_plain`; or AttnLRP has no rules for it,
+                see :func:`~shiftlens.attribution.modes.lrp_rules.check_rules`.
         """
         if response == 0:
             empty = Reading(torch.zeros(0), torch.zeros(0, dtype=torch.long))
             return Explained(torch.zeros(len(sources), 0), empty, "none")
         check_places(len(input_ids), sources, response, 1 if self.chunk is None else self.chunk)
         mode = self.choose(model, sources, len(input_ids), response)
-        if mode != "naive":
+        if mode != "naive" or variant.lrp:
             check_plain(model, len(input_ids))
+        if variant.lrp:
+            check_rules(model)
         ways, refused = (mode, *_OTHERS[mode]) if self.mode == "auto" else (mode,), set()
         for way, other in zip(ways, (*ways[1:], None), strict=True):
             try:
@@ -219,6 +223,8 @@ class Engine:
     ) -> Explained:
         total, budget = len(input_ids), budget_bytes(self.memory_budget, model)
         run = partial(_ENGINES[mode], variant=variant)
+        if variant.lrp and mode != "naive":
+            run = partial(run, written_out=False)  # the hand-written derivatives are those of the gradient alone
         if mode == "mixed":
             room, cuts = self._kept(model, sources, total, response)
             cut, _ = best_cut(self.costs, sources, total, response, cuts <= room)

@@ -36,7 +36,7 @@ from shiftlens.attribution.llama.cotangents import entrances, llama_cotangents
 from shiftlens.attribution.llama.layer import takes
 from shiftlens.attribution.llama.tangents import Crossing, llama_tangents
 from shiftlens.attribution.modes import generic
-from shiftlens.attribution.modes.plain_attention import plain_attention
+from shiftlens.attribution.modes.lrp_rules import differentiated
 from shiftlens.attribution.modes.primal import primal_pass
 from shiftlens.attribution.targets import Reading, check_places
 from shiftlens.attribution.variant import PLAIN, Variant
@@ -116,7 +116,7 @@ def meet(
     # Indices into sources: those before the cut, and those from the cut on.
     early, late = order[sources[order] < cut], order[sources[order] >= cut]
     ids = input_ids.to(model.get_input_embeddings().weight.device)
-    with plain_attention(model), torch.no_grad():
+    with differentiated(model, PLAIN if by_hand else variant), torch.no_grad():
         modules = entrances(model) if by_hand and n_early < response else ()
         primal = primal_pass(model, ids, response, target, modules, variant)
         if not by_hand:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from shiftlens.attribution.modes.local_rules import shared, with_ratio
 from shiftlens.errors import ShiftLensError
 from shiftlens.support.libraries.transformers_parts import attention_of, register_attention, set_attention
 
 _NAME = "shiftlens_plain"
+_LRP_NAME = "shiftlens_lrp"
 _BLOCK = 128  # query positions per block; each block skips the keys after its last query
 
 
@@ -31,6 +34,8 @@ def _plain_attention(
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
+    *,
+    lrp: bool = False,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Compute attention in plain tensor operations, in the calling convention of transformers.
@@ -39,28 +44,36 @@ def _plain_attention(
     computes the softmax in float32 even for a float64 model, which costs nine digits; here float32 is only the
     minimum.
 
+    With ``lrp``, derivatives follow the rules of AttnLRP, see :mod:`~shiftlens.attribution.modes.lrp_rules`.
+
     Returns:
         Output, [batch, positions, heads, head], and None in place of attention weights.
     """
     if s_aux is not None:
         raise NotImplementedError("attention sinks have no plain form here")
     batch, heads, length, head = query.shape  # key and value: [batch, groups, keys, head]
+    if lrp:
+        # Weights and values share their product; queries and keys share the half of the weights.
+        query, key, value = shared(query, 4), shared(key, 4), shared(value, 2)
     query = query * (head**-0.5 if scaling is None else scaling)
     # The query heads of a group are stacked along the positions and share one product with the group's keys.
     query = query.reshape(batch, key.shape[1], -1, head)  # [batch, groups, repeat x positions, head]
     if torch.is_grad_enabled() or softcap is not None:
-        out = _weights(query, key, attention_mask, softcap) @ value
+        out = _weights(query, key, attention_mask, softcap, lrp) @ value
     else:
         out, _ = _Attend.apply(query, key, value, attention_mask, length)
     # out: [batch, groups, repeat x positions, head]
     return out.reshape(batch, heads, length, -1).transpose(1, 2), None
 
 
-def _weights(query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None) -> Tensor:
+def _weights(
+    query: Tensor, key: Tensor, mask: Tensor | None, softcap: float | None = None, lrp: bool = False
+) -> Tensor:
     """Compute the attention weights, [batch, groups, repeat x positions, keys]."""
     logits = query @ key.mT  # [batch, groups, repeat x positions, keys]
     if softcap is not None:
-        logits = torch.tanh(logits / softcap) * softcap
+        capped = torch.tanh(logits / softcap) * softcap
+        logits = with_ratio(capped, logits) if lrp else capped
     if mask is not None:  # [batch, 1, positions, keys], added to each query head
         logits = (logits.unflatten(2, (-1, mask.shape[2])) + mask[:, :, None]).flatten(2, 3)
     wide = torch.promote_types(logits.dtype, torch.float32)
@@ -79,7 +92,7 @@ class _Attend(torch.autograd.Function):
     def forward(
         query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, length: int
     ) -> tuple[Tensor, Tensor]:
-        weights = _weights(query, key, mask, None)  # [batch, groups, repeat x positions, keys]
+        weights = _weights(query, key, mask)  # [batch, groups, repeat x positions, keys]
         return weights @ value, weights
 
     @staticmethod
@@ -117,14 +130,16 @@ class _Attend(torch.autograd.Function):
 
 
 register_attention(_NAME, _plain_attention)
+register_attention(_LRP_NAME, partial(_plain_attention, lrp=True))
 
 
 @contextmanager
-def plain_attention(model: PreTrainedModel) -> Iterator[None]:
+def plain_attention(model: PreTrainedModel, *, lrp: bool = False) -> Iterator[None]:
     """Switch a model to plain attention and evaluation mode; restore both on leaving, even after an error.
 
     Args:
         model: Hugging Face model.
+        lrp: Whether derivatives of the attention follow the rules of AttnLRP; its values are the same.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -143,7 +158,7 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
         for module in training:
             module.training = False
         for config, _ in implementations:
-            set_attention(config, _NAME)
+            set_attention(config, _LRP_NAME if lrp else _NAME)
         yield
     finally:
         for config, implementation in implementations:

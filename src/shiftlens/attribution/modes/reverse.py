@@ -8,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.llama.layer import takes
+from shiftlens.attribution.modes.lrp_rules import differentiated
 from shiftlens.attribution.modes.mixed import meet
-from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.targets import Reading, at_logits, check_places
 from shiftlens.attribution.variant import PLAIN, Variant
 from shiftlens.hooks import EmbeddingTap, HeadTap
@@ -66,7 +66,7 @@ def reverse(
         return meet(model, input_ids, sources, response, chunk, target, cut=cut, variant=variant)
     first = len(input_ids) - response
     columns, readings = [], []
-    with torch.enable_grad(), plain_attention(model):
+    with torch.enable_grad(), differentiated(model, variant):
         for start in range(first, len(input_ids), chunk):
             targets = torch.arange(start, min(start + chunk, len(input_ids)))
             A, reading = _chunk(
