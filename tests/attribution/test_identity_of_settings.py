@@ -102,7 +102,10 @@ def test_methods_from_configuration():
     assert mean == Ablation("mean")
     assert method_from_config(mean) is mean
     for value, message in (
-        ("lime", "saliency.method=lime: expected one of gradient, ablation, or a node with _target_"),
+        (
+            "lime",
+            "saliency.method=lime: expected one of gradient, ablation, lrp, integrated, attention, random, or a node with _target_",
+        ),
         (3, "saliency.method=3: expected one of"),
         ({"_target_": "collections.Counter"}, "expected a Method, got Counter"),
         (

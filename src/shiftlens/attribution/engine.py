@@ -143,10 +143,10 @@ class Engine:
             return Explained(torch.zeros(len(sources), 0), empty, "none")
         check_places(len(input_ids), sources, response, 1 if self.chunk is None else self.chunk)
         mode = self.choose(model, sources, len(input_ids), response)
-        if mode != "naive" or variant.lrp:
-            check_plain(model, len(input_ids))
         if variant.lrp:
             check_rules(model)
+        if mode != "naive" or variant.lrp:
+            check_plain(model, len(input_ids))
         ways, refused = (mode, *_OTHERS[mode]) if self.mode == "auto" else (mode,), set()
         for way, other in zip(ways, (*ways[1:], None), strict=True):
             try:

@@ -81,7 +81,10 @@ def check_places(total: int, sources: Sequence[int], response: int, chunk: int) 
 
 
 def at_logits(
-    logits: Float[Tensor, "response vocab"], wanted: Int[Tensor, " response"], target: str
+    logits: Float[Tensor, "response vocab"],
+    wanted: Int[Tensor, " response"],
+    target: str,
+    foils: Int[Tensor, " response"] | None = None,
 ) -> tuple[Float[Tensor, "response vocab"], Reading]:
     """Compute the gradient of each response token's target with respect to the logits that predict the token.
 
@@ -90,6 +93,7 @@ def at_logits(
         wanted: [response] ids of the response.
         target: ``log_probability``, or ``logit_difference``; the latter subtracts the largest logit of the other
             tokens, and treats the choice of that token as fixed.
+        foils: [response] ids to subtract the logits of, in place of the largest; not those of the response.
 
     Returns:
         Gradients, [response, vocab], at least float32; and log probabilities and ranks of the response.
@@ -113,6 +117,8 @@ def at_logits(
     reading = Reading(logp, (shifted > shifted.gather(1, index)).sum(-1) + 1)
     if target == "log_probability":
         return (-weight / total).scatter(1, index, others / total), reading
-    other = logits.scatter(1, index, float("-inf")).argmax(-1, keepdim=True)  # [response, 1]
+    if foils is None:
+        foils = logits.scatter(1, index, float("-inf")).argmax(-1)  # [response]
+    other = foils.to(logits.device)[:, None]  # [response, 1]
     gradient = torch.zeros_like(logits).scatter(1, other, -1.0)  # [response, vocab]
     return gradient.scatter(1, index, 1.0), reading

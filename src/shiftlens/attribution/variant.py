@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -19,10 +19,21 @@ class Variant:
             :mod:`shiftlens.attribution.methods.lrp`.
         baseline: [width] Embedding from which directions are measured: a source counts along ``E - baseline``;
             ``None`` for along E.
+        foils: [response] Id that each response token is contrasted with in the target logit_difference; ``None``
+            for the strongest other one.
     """
 
     lrp: bool = False
     baseline: Float[Tensor, " width"] | None = None
+    foils: Int[Tensor, " response"] | None = None
+
+    def columns(self, some: slice) -> Variant:
+        """Return the variant for some of the response tokens.
+
+        Args:
+            some: Slice of the response tokens, counted from 0.
+        """
+        return self if self.foils is None else replace(self, foils=self.foils[some])
 
     def direction(self, embeddings: Float[Tensor, "*positions width"]) -> Float[Tensor, "*positions width"]:
         """Return the directions of some embeddings, ``E - baseline``.

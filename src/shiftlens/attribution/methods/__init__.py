@@ -6,12 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shiftlens.attribution.methods.ablation import REPLACEMENTS, Ablation
+from shiftlens.attribution.methods.attention_weights import AttentionWeights
 from shiftlens.attribution.methods.gradient import Gradient
+from shiftlens.attribution.methods.integrated import Integrated
+from shiftlens.attribution.methods.lrp import Lrp
 from shiftlens.attribution.methods.method import Method
+from shiftlens.attribution.methods.random_order import RandomOrder
 from shiftlens.errors import ConfigError
 from shiftlens.support.plugins import pick
 
-METHODS: dict[str, type[Method]] = {"gradient": Gradient, "ablation": Ablation}
+METHODS: dict[str, type[Method]] = {
+    "gradient": Gradient,
+    "ablation": Ablation,
+    "lrp": Lrp,
+    "integrated": Integrated,
+    "attention": AttentionWeights,
+    "random": RandomOrder,
+}
 """Methods of ShiftLens, by name."""
 GROUP = "shiftlens.methods"
 """Entry point group of methods that other packages add: a class that needs no arguments."""
@@ -21,8 +32,12 @@ __all__ = [
     "METHODS",
     "REPLACEMENTS",
     "Ablation",
+    "AttentionWeights",
     "Gradient",
+    "Integrated",
+    "Lrp",
     "Method",
+    "RandomOrder",
     "method_from_config",
     "methods_from_config",
 ]

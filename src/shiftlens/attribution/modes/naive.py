@@ -39,11 +39,12 @@ def naive(
     Returns:
         A, [prompt, response], and log probabilities and ranks of the response; on the CPU.
     """
+    start = len(input_ids) - response
     with differentiated(model, variant) if variant.lrp else nullcontext():
         columns, readings = zip(
             *(
-                _column(model, input_ids, sources, position, target, variant)
-                for position in range(len(input_ids) - response, len(input_ids))
+                _column(model, input_ids, sources, start + i, target, variant.columns(slice(i, i + 1)))
+                for i in range(response)
             ),
             strict=True,
         )
@@ -63,7 +64,7 @@ def _column(
         fed = input_ids[None, :position].to(model.device)  # [1, position]
         logits = model(fed, use_cache=False, logits_to_keep=1).logits[0]  # [1, vocab]
         wanted = input_ids[position : position + 1].to(logits.device)  # [1]
-        at_output, reading = at_logits(logits, wanted, target)  # at_output: [1, vocab]
+        at_output, reading = at_logits(logits, wanted, target, variant.foils)  # at_output: [1, vocab]
         assert head.leaf is not None and head.body is not None
         (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))  # [1, 1, hidden]
         scale = at_head.abs().max().clamp_min(torch.finfo(at_head.dtype).tiny)

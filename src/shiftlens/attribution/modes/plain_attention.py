@@ -7,8 +7,9 @@ key-value head, repeat is the number of query heads per group, and keys are the 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from shiftlens.support.libraries.transformers_parts import attention_of, registe
 
 _NAME = "shiftlens_plain"
 _LRP_NAME = "shiftlens_lrp"
+_WATCH: ContextVar[Callable[[Tensor], None] | None] = ContextVar("watch", default=None)
 _BLOCK = 128  # query positions per block; each block skips the keys after its last query
 
 
@@ -59,10 +61,13 @@ def _plain_attention(
     # The query heads of a group are stacked along the positions and share one product with the group's keys.
     query = query.reshape(batch, key.shape[1], -1, head)  # [batch, groups, repeat x positions, head]
     if torch.is_grad_enabled() or softcap is not None:
-        out = _weights(query, key, attention_mask, softcap, lrp) @ value
+        weights = _weights(query, key, attention_mask, softcap, lrp)
+        out = weights @ value
     else:
-        out, _ = _Attend.apply(query, key, value, attention_mask, length)
+        out, weights = _Attend.apply(query, key, value, attention_mask, length)
     # out: [batch, groups, repeat x positions, head]
+    if (watch := _WATCH.get()) is not None:
+        watch(weights.detach()[0].reshape(heads, length, -1))
     return out.reshape(batch, heads, length, -1).transpose(1, 2), None
 
 
@@ -131,6 +136,28 @@ class _Attend(torch.autograd.Function):
 
 register_attention(_NAME, _plain_attention)
 register_attention(_LRP_NAME, partial(_plain_attention, lrp=True))
+
+
+@contextmanager
+def watched(watch: Callable[[Tensor], None]) -> Iterator[None]:
+    """Pass the attention weights of each layer with plain attention to a function, in the order of the layers.
+
+    Args:
+        watch: Gets the weights of the first text of the batch, [heads, positions, keys].
+
+    Example:
+        >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8,
+        ...                                      num_hidden_layers=1, num_attention_heads=2))
+        >>> with torch.no_grad(), plain_attention(model), watched(lambda weights: print(weights.shape)):
+        ...     _ = model(torch.tensor([[1, 2, 3]]))
+        torch.Size([2, 3, 3])
+    """
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 @contextmanager

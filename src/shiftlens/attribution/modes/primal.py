@@ -71,7 +71,7 @@ def primal_pass(
     with torch.no_grad(), EmbeddingTap(model) as embedding, HeadTap(model) as head, StreamTap(modules) as taps:
         logits = model(ids[None, :-1], past_key_values=cache, use_cache=True, logits_to_keep=response).logits[0]
         # logits, at_output: [response, vocab]
-        at_output, reading = at_logits(logits, ids[-response:].to(logits.device), target)
+        at_output, reading = at_logits(logits, ids[-response:].to(logits.device), target, variant.foils)
         assert embedding.embedding is not None
         assert head.leaf is not None and head.body is not None
         # The output layer acts on each position alone, so one backward pass gives d f_m / d h for every m.

@@ -69,8 +69,9 @@ def reverse(
     with torch.enable_grad(), differentiated(model, variant):
         for start in range(first, len(input_ids), chunk):
             targets = torch.arange(start, min(start + chunk, len(input_ids)))
+            part = variant.columns(slice(start - first, start - first + chunk))
             A, reading = _chunk(
-                model, input_ids[: targets[-1]], sources, targets, input_ids[targets], target, variant
+                model, input_ids[: targets[-1]], sources, targets, input_ids[targets], target, part
             )
             columns.append(A.cpu())  # [prompt, chunk]
             readings.append([values.cpu() for values in reading])
@@ -95,14 +96,14 @@ def _chunk(
         targets: [chunk] positions of the chunk's tokens.
         wanted: [chunk] ids of the chunk's tokens.
         target: Function f.
-        variant: What is carried through the model.
+        variant: What is carried through the model, for these response tokens.
     """
     with EmbeddingTap(model) as embedding, HeadTap(model) as head:
         # Each token is predicted at the position before it, so the last positions predict the chunk.
         # [chunk, vocab]
         logits = model(fed[None].to(model.device), use_cache=False, logits_to_keep=len(targets)).logits[0]
     assert head.leaf is not None and head.body is not None and embedding.embedding is not None
-    at_output, reading = at_logits(logits, wanted.to(logits.device), target)
+    at_output, reading = at_logits(logits, wanted.to(logits.device), target, variant.foils)
     (at_head,) = torch.autograd.grad(logits, head.leaf, at_output.to(logits.dtype))  # [1, chunk, hidden]
     scale = at_head[0].abs().amax(-1).clamp_min(torch.finfo(at_head.dtype).tiny)  # [chunk]
     count = len(targets)
