@@ -84,8 +84,9 @@ def test_values_stay_as_they_are_and_the_model_is_restored(family):
     assert model.config._attn_implementation == tiny(family).config._attn_implementation
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    ("family", "dtype"), [("llama", torch.bfloat16), ("gpt2", torch.float16), ("gemma2", torch.bfloat16)]
+)
 def test_half_precision(family, dtype):
     ids = list(range(3, 17))
     want = Lrp().explain(tiny(family).requires_grad_(False), ids, range(9), 5, Engine()).values
