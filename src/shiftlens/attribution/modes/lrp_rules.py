@@ -27,11 +27,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.modes.local_rules import normed, shared, with_ratio
-from shiftlens.attribution.modes.plain_attention import plain_attention
+from shiftlens.attribution.modes.plain_attention import attend_plainly, attention_replaced, plain_attention
 from shiftlens.attribution.variant import Variant
 from shiftlens.errors import ShiftLensError, SourceError
 from shiftlens.models.families.norms import is_centred
-from shiftlens.support.libraries.transformers_parts import Conv1D
+from shiftlens.support.libraries.transformers_parts import Conv1D, register_attention
 
 LRP_FAMILIES = (
     "llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma", "gemma2", "gemma3_text", "phi3", "gpt2", "gpt_neox",
@@ -42,6 +42,8 @@ _GATED_OUT = "down_proj"
 """Name of the map that takes the product of the gate and the up projection, in each of these with a gate."""
 _LINEAR = (nn.Linear, Conv1D, nn.Embedding, nn.Dropout, nn.Identity)
 _NEAR_ZERO = -1e-20
+_ATTENTION = "shiftlens_lrp"
+register_attention(_ATTENTION, partial(attend_plainly, lrp=True))
 
 _Hook = Callable[[nn.Module, tuple[Any, ...], Any], Tensor]
 _FORMS: weakref.WeakKeyDictionary[nn.Module, tuple[float, bool]] = weakref.WeakKeyDictionary()
@@ -70,22 +72,24 @@ def differentiated(model: PreTrainedModel, variant: Variant) -> Iterator[None]:
         >>> inside, len(model.model.norm._forward_hooks)
         (1, 0)
     """
-    hooks = _hooks(model) if variant.lrp else []
-    config, output = model.config.get_text_config(), model.get_output_embeddings()
-    cap = getattr(config, "final_logit_softcapping", None) if variant.lrp else None
+    if not variant.lrp:
+        with plain_attention(model):
+            yield
+        return
+    hooks = _hooks(model)
     with ExitStack() as stack:
-        stack.enter_context(plain_attention(model, lrp=variant.lrp))
+        stack.enter_context(attention_replaced(model, _ATTENTION))
         for module, hook in hooks:
             stack.callback(module.register_forward_hook(hook).remove)
-        if variant.lrp:
-            for name, module in model.get_decoder().named_modules():
-                if name.endswith(_GATED_OUT):
-                    stack.callback(module.register_forward_pre_hook(_share_gate).remove)
-        if cap is not None:
+        for name, module in model.get_decoder().named_modules():
+            if name.endswith(_GATED_OUT):
+                stack.callback(module.register_forward_pre_hook(_share_gate).remove)
+        config = model.config.get_text_config()
+        if cap := getattr(config, "final_logit_softcapping", None):
             # The model caps its logits itself, without a module; so the hook of the output layer does it instead.
             stack.callback(setattr, config, "final_logit_softcapping", cap)
             config.final_logit_softcapping = None
-            stack.callback(output.register_forward_hook(partial(_cap, cap)).remove)
+            stack.callback(model.get_output_embeddings().register_forward_hook(partial(_cap, cap)).remove)
         yield
 
 

@@ -10,7 +10,6 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 import torch
@@ -22,12 +21,11 @@ from shiftlens.errors import ShiftLensError
 from shiftlens.support.libraries.transformers_parts import attention_of, register_attention, set_attention
 
 _NAME = "shiftlens_plain"
-_LRP_NAME = "shiftlens_lrp"
 _WATCH: ContextVar[Callable[[Tensor], None] | None] = ContextVar("watch", default=None)
 _BLOCK = 128  # query positions per block; each block skips the keys after its last query
 
 
-def _plain_attention(
+def attend_plainly(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -134,8 +132,7 @@ class _Attend(torch.autograd.Function):
         return torch.cat(blocks, dim=3).flatten(2, 3), None
 
 
-register_attention(_NAME, _plain_attention)
-register_attention(_LRP_NAME, partial(_plain_attention, lrp=True))
+register_attention(_NAME, attend_plainly)
 
 
 @contextmanager
@@ -161,12 +158,11 @@ def watched(watch: Callable[[Tensor], None]) -> Iterator[None]:
 
 
 @contextmanager
-def plain_attention(model: PreTrainedModel, *, lrp: bool = False) -> Iterator[None]:
+def plain_attention(model: PreTrainedModel) -> Iterator[None]:
     """Switch a model to plain attention and evaluation mode; restore both on leaving, even after an error.
 
     Args:
         model: Hugging Face model.
-        lrp: Whether derivatives of the attention follow the rules of AttnLRP; its values are the same.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -178,6 +174,18 @@ def plain_attention(model: PreTrainedModel, *, lrp: bool = False) -> Iterator[No
         >>> inside != before, model.config._attn_implementation == before
         (True, True)
     """
+    with attention_replaced(model, _NAME):
+        yield
+
+
+@contextmanager
+def attention_replaced(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Switch a model to an attention function and evaluation mode, as :func:`plain_attention` does.
+
+    Args:
+        model: Hugging Face model.
+        name: Name under which the function was registered.
+    """
     training = [module for module in model.modules() if module.training]
     configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
     implementations = [(config, attention_of(config)) for config in configs.values()]
@@ -185,7 +193,7 @@ def plain_attention(model: PreTrainedModel, *, lrp: bool = False) -> Iterator[No
         for module in training:
             module.training = False
         for config, _ in implementations:
-            set_attention(config, _LRP_NAME if lrp else _NAME)
+            set_attention(config, name)
         yield
     finally:
         for config, implementation in implementations:
