@@ -223,8 +223,6 @@ class Engine:
     ) -> Explained:
         total, budget = len(input_ids), budget_bytes(self.memory_budget, model)
         run = partial(_ENGINES[mode], variant=variant)
-        if variant.lrp and mode != "naive":
-            run = partial(run, written_out=False)  # the hand-written derivatives are those of the gradient alone
         if mode == "mixed":
             room, cuts = self._kept(model, sources, total, response)
             cut, _ = best_cut(self.costs, sources, total, response, cuts <= room)
