@@ -39,7 +39,7 @@ def test_attention_of_a_response_of_no_tokens_and_of_units():
     assert tokens.sum(0).tolist() == pytest.approx([1] * 4)
     units = AttentionWeights().explain_units(model, ids, [[0, 4], [2]], 4, Engine()).values
     assert torch.allclose(units, torch.stack([tokens[0] + tokens[4], tokens[2]]))
-    with pytest.raises(ConfigError, match=r"saliency\.method\.how=max: expected one of mean, rollout"):
+    with pytest.raises(ConfigError, match=r"saliency\.attention\.how=max: expected one of mean, rollout"):
         AttentionWeights("max")
 
 
@@ -57,7 +57,7 @@ def test_random_importance_depends_on_ids_and_seed_alone():
         RandomOrder().explain(model, [*ids[:-1], 3], [1, 4, 6], 5, Engine()),
     ):
         assert not torch.isclose(found.values, changed.values).any()
-    with pytest.raises(ConfigError, match=r"saliency\.method\.seed=-1: expected a whole number"):
+    with pytest.raises(ConfigError, match=r"saliency\.random\.seed=-1: expected a whole number"):
         RandomOrder(-1)
 
 
