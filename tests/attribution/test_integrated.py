@@ -118,8 +118,8 @@ def test_settings_are_checked_by_name():
     assert Integrated(points=16, baseline="mean").words == "integrated gradients (mean embedding, 16 points)"
     assert Integrated().identity() == {"points": 8, "baseline": "zero"}
     for settings, message in (
-        ({"points": 0}, r"saliency\.method\.points=0: expected a whole number from 1"),
-        ({"baseline": "noise"}, r"saliency\.method\.baseline=noise: expected one of zero, mean"),
+        ({"points": 0}, r"saliency\.integrated\.points=0: expected a whole number from 1"),
+        ({"baseline": "noise"}, r"saliency\.integrated\.baseline=noise: expected one of zero, mean"),
     ):
         with pytest.raises(ConfigError, match=message):
             Integrated(**settings)

@@ -1,15 +1,16 @@
-"""Attention weights against the library's own, and random importance."""
+"""Attention weights against the library's own, random importance, and rows of all methods."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from helpers.tiny import FAMILIES, VOCAB, tiny
+from helpers.tiny import FAMILIES, VOCAB, tiny, tokenizer
 
-from shiftlens.attribution import Engine
-from shiftlens.attribution.methods import AttentionWeights, RandomOrder
+from shiftlens.attribution import AttributionModule, Engine, Request
+from shiftlens.attribution.methods import METHODS, AttentionWeights, RandomOrder, method_from_config
 from shiftlens.errors import ConfigError
+from shiftlens.models import LM, Identity
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -38,7 +39,7 @@ def test_attention_of_a_response_of_no_tokens_and_of_units():
     assert tokens.sum(0).tolist() == pytest.approx([1] * 4)
     units = AttentionWeights().explain_units(model, ids, [[0, 4], [2]], 4, Engine()).values
     assert torch.allclose(units, torch.stack([tokens[0] + tokens[4], tokens[2]]))
-    with pytest.raises(ConfigError, match=r"saliency\.method\.how=max: expected one of mean, rollout"):
+    with pytest.raises(ConfigError, match=r"saliency\.attention\.how=max: expected one of mean, rollout"):
         AttentionWeights("max")
 
 
@@ -56,5 +57,24 @@ def test_random_importance_depends_on_ids_and_seed_alone():
         RandomOrder().explain(model, [*ids[:-1], 3], [1, 4, 6], 5, Engine()),
     ):
         assert not torch.isclose(found.values, changed.values).any()
-    with pytest.raises(ConfigError, match=r"saliency\.method\.seed=-1: expected a whole number"):
+    with pytest.raises(ConfigError, match=r"saliency\.random\.seed=-1: expected a whole number"):
         RandomOrder(-1)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_of_every_method(name):
+    """One row serves both targets where a method says so, and importance of p is that of log p times p."""
+    lm, method = LM(tiny("gpt2"), tokenizer(), "none", Identity("m", "f", "", "float64")), method_from_config(name)
+    rows = {}
+    for target in ("probability", "log_probability", "logit_difference"):
+        module = AttributionModule(lm, engine=Engine(target=target))
+        request = Request("k", (5, 6, 7, 8), (1, 3), (9, 10, 11), 3, (), True, method)
+        with torch.no_grad():
+            (rows[target],) = module.predict_step([request])
+        assert rows[target].values.shape == (2 + 3, 3)
+        assert (rows[target].method, rows[target].form) == (name, method.form)
+        assert (rows[target].residual is None) == (name != "integrated")
+    same = np.array_equal(rows["probability"].values, rows["log_probability"].values)
+    assert same == (method.shares or method.form == "loss")
+    p = rows["probability"]
+    assert p.importance() == pytest.approx(p.relative() * p.probability)

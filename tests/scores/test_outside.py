@@ -51,7 +51,8 @@ def test_densities_of_the_outside_by_their_definition():
     row = row_of(outside=OUTSIDE)
     m = measure("base", ENCODED, row, Settings(10, 2, 4))
     inside = row.by_token()
-    levels = np.ceil(10 * np.maximum(row.beside(), 0) / np.maximum(inside, 0).max(0))
+    largest = np.maximum(inside, 0).max(0)
+    levels = np.ceil(10 * np.maximum(row.beside(), 0) / np.where(largest > 0, largest, np.inf))
     levels[levels <= 2] = 0
     norms = (levels.astype(float) ** 4).sum(1) ** 0.25
     raw = np.divide(levels.sum(1), norms, out=np.zeros(len(levels)), where=norms > 0)

@@ -93,8 +93,8 @@ def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
     n_instruction, n_context, n_other, n_template, n_cut, n_response``, densities ``density_instruction,
     density_context, density_other, density_response, density_template, density_first`` (the last two with
     ``saliency.inputs=all``: template and system, and the first token of all), and ``engine, finished, prompt,
-    response``. ``text`` is whose response it is: ``base``, ``tuned`` or ``given``. ``followed`` is nullable boolean;
-    a region without tokens has density NaN.
+    response``. ``text`` is whose response it is: ``base``, ``tuned`` or ``given``. ``followed`` is nullable
+    boolean; a region without tokens has density NaN.
 
     Args:
         measured: Samples with their scores.

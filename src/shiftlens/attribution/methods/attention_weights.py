@@ -53,7 +53,7 @@ class AttentionWeights(Method):
     how: str = numeric("mean")
 
     def __post_init__(self) -> None:
-        refuse(setting_problems(numbers_of(self), {"how": Choice(HOWS)}, "saliency.method."))
+        refuse(setting_problems(numbers_of(self), {"how": Choice(HOWS)}, f"saliency.{self.name}."))
 
     @property
     def words(self) -> str:

@@ -59,7 +59,7 @@ class Integrated(Method):
     baseline: str = numeric("zero")
 
     def __post_init__(self) -> None:
-        refuse(setting_problems(numbers_of(self), RULES, "saliency.method."))
+        refuse(setting_problems(numbers_of(self), RULES, f"saliency.{self.name}."))
 
     @property
     def words(self) -> str:

@@ -41,7 +41,7 @@ class RandomOrder(Method):
     seed: int = numeric(0)
 
     def __post_init__(self) -> None:
-        refuse(setting_problems(numbers_of(self), {"seed": SEED}, "saliency.method."))
+        refuse(setting_problems(numbers_of(self), {"seed": SEED}, f"saliency.{self.name}."))
 
     def explain(
         self,
