@@ -81,9 +81,7 @@ def measure(
     check = encoded.prompt.check
     verdict = followed(check, row.response) if check is not None else None
     text = text or ("given" if encoded.prompt.response is not None else role)
-    return Measured(
-        role, encoded, row, S, density(S, settings.p), verdict, text, importance, outside / (top or 1.0)
-    )
+    return Measured(role, encoded, row, S, density(S, settings.p), verdict, text, importance, outside)
 
 
 def samples_table(measured: Sequence[Measured]) -> pd.DataFrame:
