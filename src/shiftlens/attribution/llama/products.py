@@ -34,7 +34,9 @@ class Widened(TorchFunctionMode):
         """Widen what an embedding returns, and the weight and bias of a linear map to the dtype of its input."""
         if func is nn.functional.linear:
             x, *weights = args
-            return func(x, *(weight if weight is None else weight.to(x.dtype) for weight in weights))
+            return func(
+                x, *(weight if weight is None else weight.to(x.dtype) for weight in weights), **(kwargs or {})
+            )
         out = func(*args, **(kwargs or {}))
         if func is nn.functional.embedding:
             return out.to(torch.promote_types(out.dtype, torch.float32))
@@ -52,8 +54,8 @@ def product(x: Tensor, weight: Tensor) -> Tensor:
         [rows, outer] in the dtype of x.
 
     Example:
-        >>> product(torch.full((1, 2), 1e-9), torch.ones(2, 1, dtype=torch.float16)).item()
-        2.0...e-09
+        >>> product(torch.tensor([[2**-40, 2**-40]]), torch.ones(2, 1, dtype=torch.float16)).item() == 2**-39
+        True
     """
     if x.dtype == weight.dtype:
         return x @ weight
