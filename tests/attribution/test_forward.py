@@ -76,10 +76,28 @@ def test_written_out_layers_are_taken_where_they_hold():
     sliding = tiny("mistral_sliding")  # a window of 6
     assert llama_layer.takes(sliding, 6)
     assert not llama_layer.takes(sliding, 7)
+    assert llama_layer.takes(tiny("qwen3", torch.bfloat16), 30)
+    assert llama_layer.takes(tiny("llama", torch.float16), 30)
     adapted = tiny("llama")
     layer = adapted.model.layers[1].mlp
     layer.up_proj = torch.nn.Sequential(layer.up_proj)
     assert not llama_layer.takes(adapted, 6)
+
+
+@pytest.mark.parametrize("part", ["self_attn.scaling", "mlp.act_fn", "input_layernorm.variance_epsilon"])
+def test_a_layer_that_lacks_a_part_is_left_to_generic_derivatives(part):
+    model = tiny("llama")
+    owner, name = part.split(".")
+    delattr(getattr(model.model.layers[1], owner), name)
+    assert not llama_layer.takes(model, 9)
+
+
+def test_quantized_weights_take_generic_derivatives_and_the_log_says_so_once(caplog):
+    model = tiny("llama")
+    model.hf_quantizer = object()
+    with caplog.at_level("INFO"):
+        assert not any(llama_layer.takes(model, 9) for _ in range(3))
+    assert caplog.text.count("quantized") == 1
 
 
 def test_window_that_is_just_long_enough(ids):
@@ -121,7 +139,6 @@ def test_half_precision_gives_float32_near_the_truth(family, ids):
     at = torch.tensor([2, 3, 9, 14])
     want, _ = truth(tiny(family, torch.float32), ids, at, 6)
     half = tiny(family, torch.bfloat16)
-    assert not llama_layer.takes(half, len(ids))  # it would lose a digit more
     got, (logp, _) = forward(half, ids, at, 6, 3)
     assert got.dtype == logp.dtype == torch.float32
     assert off(got, want) < 0.12

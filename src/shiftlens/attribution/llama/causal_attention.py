@@ -19,7 +19,7 @@ class Attention:
 
     Args:
         module: Attention module.
-        y: [positions, width] input of the attention, at least float32; keys and values are widened to its dtype.
+        y: [positions, width] input of the attention, at least float32 as are key and value.
         key: [groups, keys, head] rotated keys.
         value: [groups, keys, head] values.
         cos: [positions, head] cosines from :func:`rotations`; ``sin`` likewise.
@@ -33,7 +33,6 @@ class Attention:
     def __init__(
         self, module: Any, y: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor, lrp: bool
     ) -> None:
-        key, value = key.to(y.dtype), value.to(y.dtype)
         self.module, self.key, self.value, self.cos, self.sin = module, key, value, cos, sin
         self.to_logits, self.to_values = (0.25, 0.5) if lrp else (1.0, 1.0)
         groups, total, head = key.shape

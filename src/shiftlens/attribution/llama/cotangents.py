@@ -27,7 +27,7 @@ from shiftlens.attribution.llama.causal_attention import BLOCK, Attention
 from shiftlens.attribution.llama.gated_mlp import gates
 from shiftlens.attribution.llama.layer import joined, rotations
 from shiftlens.attribution.llama.packing import Part, groups
-from shiftlens.attribution.llama.products import add_product, product, widest
+from shiftlens.attribution.llama.products import add_product, product
 from shiftlens.attribution.llama.rms_norm import Norm
 from shiftlens.attribution.llama.tangents import Crossing
 from shiftlens.attribution.modes.primal import Primal
@@ -44,7 +44,8 @@ def llama_cotangents(
 
     Args:
         model: Model that :func:`~shiftlens.attribution.llama.layer.takes` accepts, in evaluation mode.
-        primal: Primal values of the text, with the inputs of the modules that :func:`entrances` lists.
+        primal: Primal values of the text, at least float32, with the inputs of the modules that :func:`entrances`
+            lists.
         cut: First position whose gradient is returned.
         columns: Sorted indices of response tokens, counted from 0; each predicted at the cut or later.
         crossings: Tangents of the sources before the cut, from :func:`llama_tangents`.
@@ -55,17 +56,15 @@ def llama_cotangents(
     """
     body, lrp = body_of(model), primal.variant.lrp
     length, response = len(primal.embeddings), len(primal.gradient)
-    wide = widest(model.dtype)
-    cos, sin = rotations(body, primal.embeddings[cut:].to(wide), cut)  # [positions, head] each
+    cos, sin = rotations(body, primal.embeddings[cut:], cut)  # [positions, head] each
     # Inputs of the norms, [positions, width] each: two per layer, and that of the last norm.
     *streams, last = (stream[cut:] for stream in primal.streams)
-    last = last.to(wide)
     offsets = [length - response + column - cut for column in columns]  # predicting positions, from the cut
     # After the last attention a cotangent is at one position alone, so the last MLP needs only these rows.
     norm = Norm(body.norm, last[offsets], lrp)
     entered = norm.cotangent(primal.gradient[columns].to(last)[:, None])[:, 0]  # [chunk, width]
     tips = Part([(i, i + 1) for i in range(len(columns))], entered, list(range(len(columns))))
-    _through_mlp(body.layers[-1], streams[-1][offsets].to(wide), [tips], lrp)  # tips.rows: [chunk, width]
+    _through_mlp(body.layers[-1], streams[-1][offsets], [tips], lrp)  # tips.rows: [chunk, width]
     spans = list(groups([offset + 1 for offset in offsets]))  # the response tokens of each pack
     packs = [Part([(0, end + 1) for end in offsets[span]], tips.rows[span], offsets[span]) for span in spans]
     first = min((crossing.first for crossing in crossings), default=cut)
@@ -74,8 +73,8 @@ def llama_cotangents(
     layers = list(enumerate(zip(body.layers, primal.keys, primal.values, strict=True)))
     for i, (layer, key, value) in reversed(layers):
         if i < len(layers) - 1:
-            _through_mlp(layer, streams[2 * i + 1].to(wide), packs, lrp)
-        norm = Norm(layer.input_layernorm, streams[2 * i].to(wide), lrp)
+            _through_mlp(layer, streams[2 * i + 1], packs, lrp)
+        norm = Norm(layer.input_layernorm, streams[2 * i], lrp)
         maps = Attention(layer.self_attn, norm.y, key[0], value[0], cos, sin, lrp)
         for j, pack in enumerate(packs):
             # dy: [rows, width]; at_cut: [cotangents, positions from first to the cut x (keys and values)]

@@ -26,6 +26,8 @@ Queries and keys act through P and through each other, which leaves them one qua
 
 from __future__ import annotations
 
+import logging
+import weakref
 from operator import attrgetter
 from typing import Any
 
@@ -36,6 +38,8 @@ from transformers import PreTrainedModel
 from shiftlens.support.libraries.torch_parts import forward_hooks
 from shiftlens.support.libraries.transformers_parts import LLAMA_LAYERS, body_of, is_own_hook
 
+log = logging.getLogger(__name__)
+
 _LINEAR = attrgetter(
     *(f"self_attn.{name}_proj" for name in "qkvo"), *(f"mlp.{name}_proj" for name in ("gate", "up", "down"))
 )
@@ -45,6 +49,8 @@ _FURTHER = attrgetter(
       for part in ("weight", "variance_epsilon")),
 )  # fmt: skip
 """Attributes of a layer that the derivatives read, apart from its linear maps."""
+_TOLD: weakref.WeakSet[PreTrainedModel] = weakref.WeakSet()
+"""Quantized models of which the log says that they take generic differentiation."""
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -53,7 +59,8 @@ def takes(model: PreTrainedModel, length: int) -> bool:
 
     They apply to LLaMA, Mistral, Qwen2 and Qwen3 layers in one floating-point dtype with plain linear maps (no
     adapter on top, not quantized), on one device (nothing offloaded), if no sliding window is shorter than the
-    text and no user's hook changes what a layer computes.
+    text and no user's hook changes what a layer computes. The log says once of a quantized model that it takes
+    generic differentiation.
 
     Args:
         model: Causal language model.
@@ -66,6 +73,11 @@ def takes(model: PreTrainedModel, length: int) -> bool:
     """
     body = body_of(model)
     layers = getattr(body, "layers", ())
+    if getattr(model, "hf_quantizer", None) is not None:
+        if model not in _TOLD:
+            log.info("quantized weights have no hand-written derivatives; taking generic ones, which are slower")
+            _TOLD.add(model)
+        return False
     kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
     if not layers or len(kinds) != 1 or model.dtype not in _DTYPES:
         return False

@@ -23,7 +23,7 @@ from shiftlens.attribution.llama.causal_attention import BLOCK, Attention
 from shiftlens.attribution.llama.gated_mlp import gates
 from shiftlens.attribution.llama.layer import joined, rotations
 from shiftlens.attribution.llama.packing import Part, groups
-from shiftlens.attribution.llama.products import add_product, apply, product, widest
+from shiftlens.attribution.llama.products import add_product, apply, product
 from shiftlens.attribution.llama.rms_norm import Norm
 from shiftlens.attribution.modes.primal import Primal
 from shiftlens.support.libraries.transformers_parts import body_of
@@ -59,7 +59,7 @@ def llama_tangents(
 
     Args:
         model: Model that :func:`~shiftlens.attribution.llama.layer.takes` accepts, in evaluation mode.
-        primal: Primal values of the text, from the ordinary pass.
+        primal: Primal values of the text, at least float32, from the ordinary pass.
         sources: Sorted positions before the cut, one per tangent.
         cut: Position where the tangents end; the text's length less one carries them through the whole text.
         hidden: Whether to return the tangents of h, the input of the output layer.
@@ -70,14 +70,13 @@ def llama_tangents(
         pack in the order of the sources, or an empty list.
     """
     start, body, lrp = sources[0], body_of(model), primal.variant.lrp
-    wide = widest(model.dtype)
-    x = primal.embeddings[start:cut].to(wide)  # [positions, width], the primal residual stream of the window
+    x = primal.embeddings[start:cut]  # [positions, width], the primal residual stream of the window
     cos, sin = rotations(body, x, start)  # [positions, head] each
     spans = list(groups([cut - source for source in sources]))  # the sources of each pack
-    directions, packs = primal.directions.to(wide), []
+    packs = []
     for span in spans:
         offsets = [source - start for source in sources[span]]
-        packs.append(Part([(first, cut - start) for first in offsets], directions[sources[span]], offsets))
+        packs.append(Part([(first, cut - start) for first in offsets], primal.directions[sources[span]], offsets))
     crossings = [Crossing(sources[span.start], []) for span in spans]
 
     for layer, key, value in zip(body.layers, primal.keys, primal.values, strict=True):

@@ -27,6 +27,8 @@ before the sources (N M + M^2/2). In the terms of automatic differentiation, mix
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -34,6 +36,7 @@ from transformers import PreTrainedModel
 
 from shiftlens.attribution.llama.cotangents import entrances, llama_cotangents
 from shiftlens.attribution.llama.layer import takes
+from shiftlens.attribution.llama.products import Widened
 from shiftlens.attribution.llama.tangents import Crossing, llama_tangents
 from shiftlens.attribution.modes import generic
 from shiftlens.attribution.modes.lrp_rules import differentiated
@@ -118,7 +121,8 @@ def meet(
     ids = input_ids.to(model.get_input_embeddings().weight.device)
     with differentiated(model, PLAIN if by_hand else variant), torch.no_grad():
         modules = entrances(model) if by_hand and n_early < response else ()
-        primal = primal_pass(model, ids, response, target, modules, variant)
+        with Widened() if by_hand else nullcontext():
+            primal = primal_pass(model, ids, response, target, modules, variant)
         if not by_hand:
             generic.check_body(model, primal)
         A = primal.reading.log_probability.new_zeros(len(sources), response)  # [sources, response]

@@ -108,8 +108,9 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
         >>> estimate.fixed + 8 * estimate.each < 8e9
         True
     """
-    layers, width, stream, hidden, maps = _sizes(config, itemsize, total)
     wide = max(itemsize, 4)
+    # Hand-written derivatives and the values they need are in at least float32.
+    layers, width, stream, hidden, maps = _sizes(config, wide if written_out else itemsize, total)
     # Per response token, logits, their exponentials and their gradient, as wide as the vocabulary.
     head = 6 * config.vocab_size * wide
     # In half precision the output layer is computed in float32, from a copy of its weight.
@@ -122,7 +123,7 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
         entered = 2 * layers * stream if mode != "forward" else 0
         # Cotangents of mixed mode have few rows each, but all keys of the text.
         pack = COUNT if mode == "mixed" else min(COUNT, max(1.0, ROWS / total))
-        return Need(int(cache + entered + pack * (8 * stream + 3 * hidden) + 2 * maps * itemsize), 2 * stream)
+        return Need(int(cache + entered + pack * (8 * stream + 3 * hidden) + 2 * maps * wide), 2 * stream)
     moved = total * crossing_bytes(config, itemsize) if mode == "mixed" else 0
     return Need(cache, 10 * stream + 5 * hidden + layer_maps + moved)
 
@@ -151,7 +152,8 @@ def kept(
         >>> kept(LlamaConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=2), 4, [1], 4, True, 16)
         array([  0,   0,  64, 128])
     """
-    crossing = crossing_rows(sources, total, together) * crossing_bytes(config, itemsize)
+    held = max(itemsize, 4) if written_out else itemsize
+    crossing = crossing_rows(sources, total, together) * crossing_bytes(config, held)
     if written_out:
         return crossing
     return crossing + _graph(config, itemsize, total) * np.arange(total - 1, -1, -1) // total
