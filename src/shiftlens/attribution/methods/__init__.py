@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shiftlens.attribution.methods.ablation import REPLACEMENTS, Ablation
+from shiftlens.attribution.methods.ablation import Ablation
 from shiftlens.attribution.methods.gradient import Gradient
 from shiftlens.attribution.methods.method import Method
 from shiftlens.errors import ConfigError
@@ -19,7 +19,6 @@ GROUP = "shiftlens.methods"
 __all__ = [
     "GROUP",
     "METHODS",
-    "REPLACEMENTS",
     "Ablation",
     "Gradient",
     "Method",

@@ -22,7 +22,7 @@ _NAME = "shiftlens_plain"
 _BLOCK = 128  # query positions per block; each block skips the keys after its last query
 
 
-def _plain_attention(
+def attend_plainly(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
@@ -116,7 +116,7 @@ class _Attend(torch.autograd.Function):
         return torch.cat(blocks, dim=3).flatten(2, 3), None
 
 
-register_attention(_NAME, _plain_attention)
+register_attention(_NAME, attend_plainly)
 
 
 @contextmanager
@@ -136,6 +136,18 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
         >>> inside != before, model.config._attn_implementation == before
         (True, True)
     """
+    with attention_replaced(model, _NAME):
+        yield
+
+
+@contextmanager
+def attention_replaced(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Switch a model to an attention function and evaluation mode, as :func:`plain_attention` does.
+
+    Args:
+        model: Hugging Face model.
+        name: Name under which the function was registered.
+    """
     training = [module for module in model.modules() if module.training]
     configs = {id(m.config): m.config for m in model.modules() if isinstance(m, PreTrainedModel)}
     implementations = [(config, attention_of(config)) for config in configs.values()]
@@ -143,7 +155,7 @@ def plain_attention(model: PreTrainedModel) -> Iterator[None]:
         for module in training:
             module.training = False
         for config, _ in implementations:
-            set_attention(config, _NAME)
+            set_attention(config, name)
         yield
     finally:
         for config, implementation in implementations:
@@ -176,12 +188,10 @@ def check_plain(model: PreTrainedModel, length: int) -> None:
         ...                                          num_hidden_layers=1, num_attention_heads=2)), 10)
     """
     config = model.config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    trained = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
-    if trained and rope.get("rope_type") in ("dynamic", "longrope") and length > trained:
+    if rope := changing_rotations(model, length):
         raise ShiftLensError(
-            f"a text of {length} tokens is longer than the {trained} this model was trained for, and its "
-            f"rotations ({rope['rope_type']}) then depend on the length; use saliency.mode=naive, or shorter texts"
+            f"a text of {length} tokens is longer than this model was trained for, and its rotations ({rope}) "
+            "then depend on the length; use saliency.mode=naive, or shorter texts"
         )
     if model in _PLAIN:
         return
@@ -200,3 +210,17 @@ def check_plain(model: PreTrainedModel, length: int) -> None:
             "engines would explain another model; use saliency.mode=naive"
         )
     _PLAIN.add(model)
+
+
+def changing_rotations(model: PreTrainedModel, length: int) -> str | None:
+    """Return the kind of rotations, where those of a position depend on a text's length; else ``None``.
+
+    Args:
+        model: Causal language model.
+        length: Number of ids in the text.
+    """
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    trained = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
+    kind: str | None = rope.get("rope_type")
+    return kind if trained and kind in ("dynamic", "longrope") and length > trained else None
