@@ -69,7 +69,7 @@ def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
     lengths = analysis.tables["samples"].set_index(["role", "id"])["n_response"]
     rows = table.groupby(["role", "id", "by"]).size()
     assert all(count == lengths[role, name] for (role, name, _), count in rows.items())
-    assert "ablation for 4" in told
+    assert "packed for 4" in told
     again, told = analyze(tmp_path, pair, *words)
     assert "to explain" not in told
     pd.testing.assert_frame_equal(again.tables["faithfulness"], table)
