@@ -60,6 +60,7 @@ def test_all_faults_of_the_settings_at_once():
 
 def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
     words = ["callbacks=faithfulness", "callbacks.faithfulness.n=2", "saliency.include_response=true"]
+    words += ["saliency.method=gradient"]
     analysis, told = analyze(tmp_path, pair, *words)
     table = analysis.tables["faithfulness"]
     assert table.groupby(["role", "by"])["id"].nunique().to_dict() == dict.fromkeys(
