@@ -58,13 +58,18 @@ def inseq_removal(task: Task, model: Any) -> Answer:
 
 
 def captum_removal(task: Task, attribution: Any, tokenizer: Any, token_by_token: bool) -> Answer:
-    """Return Captum's feature ablation of log p(y_m), with its default token in the place of x_n."""
+    """Return Captum's feature ablation of log p(y_m), with its default token in the place of x_n.
+
+    Token by token without Captum's cache, which gives other numbers with this release of transformers.
+    """
     from captum.attr import TextTokenInput
 
     first = len(task.ids) - task.response
     text = TextTokenInput(task.prompt, tokenizer)
     _same(text.inp_tensor[0].tolist(), task.ids[:first])
-    output = attribution.attribute(text, torch.tensor(task.ids[first:]), forward_in_tokens=token_by_token)
+    output = attribution.attribute(
+        text, torch.tensor(task.ids[first:]), forward_in_tokens=token_by_token, use_cached_outputs=False
+    )
     return Answer(output.token_attr.T, "log_probability", "naive")
 
 
