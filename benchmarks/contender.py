@@ -19,6 +19,7 @@ HERE = Path(__file__).parent
 ENGINES = ("auto", "forward", "generic", "reverse", "mixed")
 OURS = (*ENGINES, "naive")
 PEERS = ("inseq", "captum")
+_PEERS = (*PEERS, "inseq_occlusion", "captum_ablation", "captum_ablation_at_once")
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,16 @@ class Setup:
         cache: Folder of cached calibrations.
         threads: Number of threads of each contender.
         peers: Python executable of the peers' environment; ``None`` if no peers run.
+        device: Device of the contenders of ``methods.py``.
+        dtype: Data type of their models.
     """
 
     model: Path
     cache: Path
     threads: int
     peers: Path | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
 
 
 class Worker:
@@ -68,15 +73,18 @@ class Worker:
     time.
 
     Args:
-        name: One of :data:`OURS` or :data:`PEERS`, or ``exact`` for the float64 reference.
+        name: One of :data:`OURS` or :data:`PEERS`, ``exact`` for the float64 reference, or a contender of
+            ``methods.py``.
         setup: Settings that all contenders share.
     """
 
     def __init__(self, name: str, setup: Setup) -> None:
         self.name = name
-        python, script = (setup.peers, "peers.py") if name in PEERS else (sys.executable, "ours.py")
+        python = setup.peers if name in _PEERS else sys.executable
+        script = "peers.py" if name in _PEERS else "ours.py" if name in (*OURS, "exact") else "removals.py"
         command = [str(python), str(HERE / script), name, "--threads", str(setup.threads)]
         command += ["--model", str(setup.model), "--cache", str(setup.cache)]
+        command += ["--device", setup.device, "--dtype", setup.dtype]
         threads = {key: str(setup.threads) for key in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
         quiet = {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1", "TRANSFORMERS_VERBOSITY": "error"}
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed on exit

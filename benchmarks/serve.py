@@ -69,6 +69,8 @@ def serve(make: Callable[[argparse.Namespace], tuple[Contender, str]]) -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--cache", required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32")
     options = parser.parse_args()
     # Answers use a copy of standard output; what libraries print goes to standard error, so the two do not mix.
     channel = os.fdopen(os.dup(1), "w", buffering=1)

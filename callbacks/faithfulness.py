@@ -12,7 +12,8 @@ import pandas as pd
 from shiftlens.analyses.faithfulness.compute import faithfulness_rows, rank_correlation
 from shiftlens.analyses.faithfulness.section import faithfulness_section
 from shiftlens.attribution import Request, Row
-from shiftlens.attribution.methods import REPLACEMENTS, Ablation, Gradient, Method
+from shiftlens.attribution.methods import Ablation, Gradient, Method
+from shiftlens.attribution.removal import REMOVALS
 from shiftlens.attribution.role import Role, Rows, given, keyed
 from shiftlens.callbacks.base import RowView
 from shiftlens.models.roles import ROLES
@@ -23,25 +24,26 @@ from shiftlens.support.setting_rules import SEED, Number, Rule, Some, refuse, se
 class Faithfulness(RowView):
     """Measures the rank correlation of importance and ablation.
 
-    Each model explains its own responses. A prompt costs one forward pass per prompt token and replacement. The
+    Each model explains its own responses. A prompt costs one forward pass per
+    prompt token and way to remove it, each from that token on. The
     formulas are in :mod:`shiftlens.analyses.faithfulness.compute`.
 
     Args:
         n: Number of prompts in the sample; all prompts if there are fewer.
-        replaced_by: What replaces an embedding: ``zero``, ``mean``, or both; with both, the two ablations are also
-            compared with each other.
+        by: How tokens are removed, some of :data:`~shiftlens.attribution.removal.suffixes.REMOVALS`; with ``zero``
+            and ``mean``, these two ablations are also compared with each other.
         seed: Random seed for the sample and the bootstrap intervals.
 
     Raises:
         ConfigError: A setting has an invalid value.
     """
 
-    rules: ClassVar[Mapping[str, Rule]] = {"n": Number(1), "replaced_by": Some(REPLACEMENTS), "seed": SEED}
+    rules: ClassVar[Mapping[str, Rule]] = {"n": Number(1), "by": Some(REMOVALS), "seed": SEED}
 
-    def __init__(self, n: int = 8, replaced_by: Sequence[str] = REPLACEMENTS, seed: int = 0) -> None:
-        values = {"n": n, "replaced_by": replaced_by, "seed": seed}
+    def __init__(self, n: int = 8, by: Sequence[str] = ("zero", "mean"), seed: int = 0) -> None:
+        values = {"n": n, "by": by, "seed": seed}
         refuse(setting_problems(values, self.rules, "callbacks.faithfulness."))
-        self.n, self.replaced_by, self.seed = n, tuple(replaced_by), seed
+        self.n, self.by, self.seed = n, tuple(by), seed
 
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
         """Return requests for the model's own responses to the sample; once known, for their ablations."""
@@ -49,7 +51,7 @@ class Faithfulness(RowView):
         if any(request.key not in rows[name] for request in own):
             return own
         known = [(request, rows[name][request.key]) for request in own]
-        methods = [Gradient(), *map(Ablation, self.replaced_by)]
+        methods = [Gradient(), *map(Ablation, self.by)]
         return [_by(method, request, roles[name], row) for request, row in known for method in methods]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
@@ -61,12 +63,10 @@ class Faithfulness(RowView):
                 encoded, request = role.encoded[i], role.requests[i]
                 row = known[request.key]
                 estimate = known[_by(Gradient(), request, role, row).key].relative()[: len(encoded.tokens)]
-                exact = {
-                    by: known[_by(Ablation(by), request, role, row).key].relative() for by in self.replaced_by
-                }
+                exact = {by: known[_by(Ablation(by), request, role, row).key].relative() for by in self.by}
                 correlations = {by: rank_correlation(estimate, values) for by, values in exact.items()}
-                if len(exact) == 2:
-                    correlations["zero_vs_mean"] = rank_correlation(*exact.values())
+                if {"zero", "mean"} <= exact.keys():
+                    correlations["zero_vs_mean"] = rank_correlation(exact["zero"], exact["mean"])
                 for by, values in correlations.items():
                     prompt = encoded.prompt
                     frames.append(faithfulness_rows(name, prompt.id, prompt.dataset, by, values, row.probability))

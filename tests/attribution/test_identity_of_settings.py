@@ -98,7 +98,7 @@ def test_settings_of_a_method_are_in_the_key():
 
 def test_methods_from_configuration():
     assert {name: method_from_config(name).name for name in METHODS} == {name: name for name in METHODS}
-    mean = method_from_config({"_target_": "shiftlens.attribution.methods.Ablation", "replaced_by": "mean"})
+    mean = method_from_config({"_target_": "shiftlens.attribution.methods.Ablation", "by": "mean"})
     assert mean == Ablation("mean")
     assert method_from_config(mean) is mean
     for value, message in (
@@ -109,7 +109,7 @@ def test_methods_from_configuration():
         (3, "saliency.method=3: expected one of"),
         ({"_target_": "collections.Counter"}, "expected a Method, got Counter"),
         (
-            {"_target_": "shiftlens.attribution.methods.Ablation", "replaced_by": "noise"},
+            {"_target_": "shiftlens.attribution.methods.Ablation", "by": "noise"},
             "expected one of zero, mean",
         ),
     ):

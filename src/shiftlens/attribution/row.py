@@ -97,7 +97,8 @@ class Row:
         """
         if self.target == "probability" and self.form == "loss":
             # 1 - p'/p without cancellation; where p is next to nothing, p'/p need not fit in float32.
-            ratio = np.expm1(-self.values.astype(np.float64))
+            with np.errstate(over="ignore"):
+                ratio = np.expm1(-self.values.astype(np.float64))
             return -np.minimum(ratio, np.finfo(np.float32).max).astype(np.float32)
         return self.values
 

@@ -48,7 +48,7 @@ def faithfulness_rows(
     role: str,
     prompt_id: str,
     dataset: str,
-    replaced_by: str,
+    by: str,
     spearman: Float[np.ndarray, " response"],
     probability: Float[np.ndarray, " response"],
 ) -> pd.DataFrame:
@@ -58,20 +58,20 @@ def faithfulness_rows(
         role: Model, ``base`` or ``tuned``.
         prompt_id: Id of the prompt.
         dataset: Data set of the prompt.
-        replaced_by: Replacement of the ablated embeddings, ``zero`` or ``mean``; ``zero_vs_mean`` for the
-            comparison of the two ablations.
+        by: How tokens were removed, such as ``zero`` or ``mean``; ``zero_vs_mean`` for the comparison of these two
+            ablations.
         spearman: [response] Result of :func:`rank_correlation`.
         probability: [response] Probability of each response token; little is left to explain near 1.
 
     Returns:
-        ``role, id, dataset, replaced_by, position, spearman, probability``.
+        ``role, id, dataset, by, position, spearman, probability``.
     """
     return pd.DataFrame(
         {
             "role": role,
             "id": prompt_id,
             "dataset": dataset,
-            "replaced_by": replaced_by,
+            "by": by,
             "position": np.arange(len(spearman)),
             "spearman": spearman,
             "probability": probability,
@@ -86,10 +86,10 @@ def prompt_means(table: pd.DataFrame) -> pd.DataFrame:
         table: Rows from :func:`faithfulness_rows`.
 
     Returns:
-        ``role, replaced_by, dataset, id, spearman``; responses without any correlation are left out.
+        ``role, by, dataset, id, spearman``; responses without any correlation are left out.
     """
     known = table.dropna(subset="spearman")
-    return known.groupby(["role", "replaced_by", "dataset", "id"], sort=False)["spearman"].mean().reset_index()
+    return known.groupby(["role", "by", "dataset", "id"], sort=False)["spearman"].mean().reset_index()
 
 
 def certainty(table: pd.DataFrame) -> pd.DataFrame:
@@ -102,6 +102,6 @@ def certainty(table: pd.DataFrame) -> pd.DataFrame:
         ``role, certain, spearman, n``: ``certain`` tells whether the tokens have a probability of at least
         :data:`CERTAIN`, ``n`` is their number; tokens without a correlation are left out.
     """
-    known = table[table["replaced_by"] != "zero_vs_mean"].dropna(subset="spearman")
+    known = table[table["by"] != "zero_vs_mean"].dropna(subset="spearman")
     grouped = known.groupby([known["role"], (known["probability"] >= CERTAIN).rename("certain")], sort=False)
     return grouped["spearman"].agg(spearman="mean", n="size").reset_index()

@@ -12,6 +12,8 @@ from shiftlens.results.look import COLORS, finish
 _COMPARED = {
     "zero": "estimate and ablation to zero",
     "mean": "estimate and ablation to the mean",
+    "delete": "estimate and deletion",
+    "neutral": "estimate and neutral token",
     "zero_vs_mean": "the two ablations",
 }
 
@@ -27,7 +29,7 @@ def faithfulness_boxes(table: pd.DataFrame) -> go.Figure:
     for role in ROLES:
         rows = means[means["role"] == role]
         fig.add_box(
-            x=[_COMPARED[by] for by in rows["replaced_by"]],
+            x=[_COMPARED[by] for by in rows["by"]],
             y=rows["spearman"].tolist(),
             boxpoints="all",
             jitter=0.4,

@@ -12,9 +12,11 @@ from shiftlens.stats.one_sample import mean_of
 COMPARED = {
     "zero": "gradient x embedding and ablation to zero",
     "mean": "gradient x embedding and ablation to the mean embedding",
-    "zero_vs_mean": "the two ablations",
+    "delete": "gradient x embedding and deletion of the token",
+    "neutral": "gradient x embedding and replacement by a neutral token",
+    "zero_vs_mean": "the ablations to zero and to the mean embedding",
 }
-"""Value of ``replaced_by`` in the table -> what is compared, in words."""
+"""Value of ``by`` in the table -> what is compared, in words."""
 
 
 def faithfulness_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
@@ -26,12 +28,12 @@ def faithfulness_findings(table: pd.DataFrame, seed: int = 0) -> list[Finding]:
         seed: Random seed for the bootstrap intervals.
 
     Returns:
-        Findings named ``faithfulness/<replaced_by>_in_<role>`` and ``faithfulness/<replaced_by>_base_vs_tuned``.
+        Findings named ``faithfulness/<by>_in_<role>`` and ``faithfulness/<by>_base_vs_tuned``.
     """
     means, data = prompt_means(table), ", ".join(table["dataset"].unique())
     findings = []
-    for by in table["replaced_by"].unique():
-        wide = means[means["replaced_by"] == by].pivot(index=["dataset", "id"], columns="role", values="spearman")
+    for by in table["by"].unique():
+        wide = means[means["by"] == by].pivot(index=["dataset", "id"], columns="role", values="spearman")
         wide = wide.reindex(columns=list(ROLES))
         for role in ROLES:
             values = wide[role].dropna().to_numpy(float)

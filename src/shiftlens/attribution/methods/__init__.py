@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shiftlens.attribution.methods.ablation import REPLACEMENTS, Ablation
+from shiftlens.attribution.methods.ablation import Ablation
 from shiftlens.attribution.methods.attention_weights import AttentionWeights
 from shiftlens.attribution.methods.gradient import Gradient
 from shiftlens.attribution.methods.integrated import Integrated
@@ -30,7 +30,6 @@ GROUP = "shiftlens.methods"
 __all__ = [
     "GROUP",
     "METHODS",
-    "REPLACEMENTS",
     "Ablation",
     "AttentionWeights",
     "Gradient",

@@ -12,16 +12,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from shiftlens.attribution.baseline import BASELINES, baseline_embedding
 from shiftlens.attribution.engine import Engine, Explained
 from shiftlens.attribution.methods.method import Method
 from shiftlens.attribution.modes.plain_attention import plain_attention
+from shiftlens.attribution.removal.replacements import replacement
 from shiftlens.attribution.targets import Reading, at_logits, stored
 from shiftlens.attribution.variant import Variant
 from shiftlens.hooks import EmbeddingPath, HeadTap
 from shiftlens.support.marked import numbers_of, numeric
 from shiftlens.support.setting_rules import Choice, Number, refuse, setting_problems
 
+BASELINES = ("zero", "mean")
+"""Where a path starts: nothing, or the mean over the vocabulary's input embeddings."""
 RULES = {"points": Number(1, 10_000), "baseline": Choice(BASELINES)}
 """What the settings may be."""
 
@@ -37,7 +39,7 @@ class Integrated(Method):
 
     Args:
         points: Points of the path where the model is differentiated.
-        baseline: Where the path starts, one of :data:`~shiftlens.attribution.baseline.BASELINES`.
+        baseline: Where the path starts, one of :data:`BASELINES`.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -86,7 +88,7 @@ class Integrated(Method):
             if response == 0 or not len(sources):
                 explained = engine.explain(model, input_ids, sources, response)
                 return replace(explained, residual=torch.zeros(response))
-            base = baseline_embedding(model, self.baseline)
+            base = replacement(model, self.baseline)
             # The text as it is; the token that it is contrasted with stays the same along the path.
             whole, reading, foils = _target(model, input_ids, response, engine)
             with EmbeddingPath(model, sources, base, 0.0):

@@ -226,12 +226,10 @@ def check_plain(model: PreTrainedModel, length: int) -> None:
         ...                                          num_hidden_layers=1, num_attention_heads=2)), 10)
     """
     config = model.config.get_text_config()
-    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    trained = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
-    if trained and rope.get("rope_type") in ("dynamic", "longrope") and length > trained:
+    if rope := changing_rotations(model, length):
         raise ShiftLensError(
-            f"a text of {length} tokens is longer than the {trained} this model was trained for, and its "
-            f"rotations ({rope['rope_type']}) then depend on the length; use saliency.mode=naive, or shorter texts"
+            f"a text of {length} tokens is longer than this model was trained for, and its rotations ({rope}) "
+            "then depend on the length; use saliency.mode=naive, or shorter texts"
         )
     if model in _PLAIN:
         return
@@ -250,3 +248,17 @@ def check_plain(model: PreTrainedModel, length: int) -> None:
             "engines would explain another model; use saliency.mode=naive"
         )
     _PLAIN.add(model)
+
+
+def changing_rotations(model: PreTrainedModel, length: int) -> str | None:
+    """Return the kind of rotations, where those of a position depend on a text's length; else ``None``.
+
+    Args:
+        model: Causal language model.
+        length: Number of ids in the text.
+    """
+    config = model.config.get_text_config()
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    trained = rope.get("original_max_position_embeddings") or getattr(config, "max_position_embeddings", None)
+    kind: str | None = rope.get("rope_type")
+    return kind if trained and kind in ("dynamic", "longrope") and length > trained else None

@@ -96,7 +96,8 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
     Args:
         config: Text configuration of the model.
         itemsize: Bytes of one number of the model's dtype.
-        mode: ``forward``, ``reverse`` or ``mixed``.
+        mode: ``forward``, ``reverse`` or ``mixed``; or ``removal``, with a suffix of the text in the place of a
+            derivative.
         total: Number of ids.
         response: Number of response tokens.
         written_out: Whether the derivatives are hand-written, see :mod:`shiftlens.attribution.llama.layer`.
@@ -119,6 +120,8 @@ def need(config: PreTrainedConfig, itemsize: int, mode: str, total: int, respons
     if mode == "reverse" and not written_out:
         return Need(_graph(config, itemsize, total) + widened, 8 * stream + 4 * hidden + layer_maps + head)
     cache = 2 * layers * stream + head * response + widened
+    if mode == "removal":  # the logits of a suffix, and a block of them in the readout
+        return Need(cache, 10 * stream + 5 * hidden + layer_maps + 2 * config.vocab_size * wide * response)
     if written_out:  # packs pass through a layer one after the other
         entered = 2 * layers * stream if mode != "forward" else 0
         # Cotangents of mixed mode have few rows each, but all keys of the text.

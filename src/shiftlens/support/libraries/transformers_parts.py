@@ -36,15 +36,16 @@ __all__ = [
 ]
 
 
-def register_attention(name: str, function: Callable[..., Any]) -> None:
-    """Make an attention function known under a name, with the masks of eager attention.
+def register_attention(name: str, function: Callable[..., Any], mask: Callable[..., Any] | None = None) -> None:
+    """Make an attention function known under a name.
 
     Args:
         name: Name for :func:`set_attention`.
         function: Function with the arguments of transformers' attention functions.
+        mask: Function that makes its masks; by default they are those of eager attention.
     """
     ALL_ATTENTION_FUNCTIONS.register(name, function)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS["eager"])
+    ALL_MASK_ATTENTION_FUNCTIONS.register(name, mask or ALL_MASK_ATTENTION_FUNCTIONS["eager"])
 
 
 def attention_of(config: PreTrainedConfig) -> str | None:
