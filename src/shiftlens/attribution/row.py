@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         ("target", pa.string()),
         ("unit_of", pa.list_(pa.int32())),
         ("residual", pa.list_(pa.float32())),
+        ("choice", pa.list_(pa.int32())),
     ]
 )
 """Columns of a shard."""
@@ -63,6 +64,7 @@ class Row:
         unit_of: [N] unit of each prompt token; ``None`` for tokens.
         residual: [M] what the sources together miss of the difference that the method divides up; ``None`` for
             methods that divide up none.
+        choice: [M] id of the model's first choice in the place of y_m; ``None`` where it was not kept.
     """
 
     key: str
@@ -80,6 +82,7 @@ class Row:
     target: str = "probability"
     unit_of: Int[np.ndarray, " prompt"] | None = None
     residual: Float[np.ndarray, " response"] | None = None
+    choice: Int[np.ndarray, " response"] | None = None
 
     @property
     def probability(self) -> Float[np.ndarray, " response"]:
@@ -107,13 +110,26 @@ class Row:
         Returns:
             [N, M], or [N + M, M] where response tokens are sources too.
         """
-        relative = self.relative()
+        return self._spread(self.relative())
+
+    def logarithmic(self) -> Float[np.ndarray, "sources response"]:
+        """Return the importance of every token for log p(y) in nats, or for the target logit_difference in logits.
+
+        For methods whose values are of log p(y), see
+        :meth:`~shiftlens.attribution.methods.method.Method.logarithmic`; tokens of a unit share its importance.
+
+        Returns:
+            [N, M], or [N + M, M] where response tokens are sources too.
+        """
+        return self._spread(self.values)
+
+    def _spread(self, values: Float[np.ndarray, "sources response"]) -> Float[np.ndarray, "tokens response"]:
         if self.unit_of is None:
-            return relative
+            return values
         units = int(self.unit_of.max(initial=-1)) + 1
         sizes = np.bincount(self.unit_of, minlength=units)
-        spread = (relative[:units] / sizes[:, None])[self.unit_of].astype(np.float32)
-        return np.concatenate([spread, relative[units:]])
+        spread = (values[:units] / sizes[:, None])[self.unit_of].astype(np.float32)
+        return np.concatenate([spread, values[units:]])
 
     @property
     def response_ids(self) -> Int[np.ndarray, " response"]:
@@ -148,7 +164,9 @@ def row_key(
 
 
 def answers(row: Row, request: Request) -> bool:
-    """Whether a row answers a request: ids fed, given response, positions, shape, method, unit.
+    """Whether a row answers a request: ids fed, given response, positions, shape, method, unit, target.
+
+    A request without sources only reads the response, and is answered by a row that has the model's choices.
 
     Args:
         row: Row with the request's key.
@@ -169,6 +187,8 @@ def answers(row: Row, request: Request) -> bool:
         and row.values.shape == (sources, len(response))
         and row.method == request.method.name
         and row.unit == unit
+        and (request.foils is None or row.target == "logit_difference")
+        and (row.choice is not None or bool(request.prompt_index))
         and (None if row.unit_of is None else row.unit_of.tolist()) == of
     )
 
@@ -195,7 +215,7 @@ def from_record(record: dict[str, Any]) -> Row | None:
     log_probability = np.asarray(record["log_probability"], np.float32)
     flat, rank = np.asarray(numbers, np.float32), np.asarray(record["rank"], np.int32)
     response = len(log_probability)
-    unit_of, residual = record.get("unit_of"), record.get("residual")
+    unit_of, residual, choice = record.get("unit_of"), record.get("residual"), record.get("choice")
     units = len(prompt_index) if unit_of is None else max(unit_of, default=-1) + 1
     # An empty response has no values from which the number of sources could be read.
     sources = len(flat) // response if response else units
@@ -203,6 +223,7 @@ def from_record(record: dict[str, Any]) -> Row | None:
         len(flat) == sources * response
         and (unit_of is None or len(unit_of) == len(prompt_index))
         and (residual is None or len(residual) == response)
+        and (choice is None or len(choice) == response)
         and len(rank) == response
         and len(record["input_ids"]) >= response
         and bool(np.isfinite(flat).all() and np.isfinite(log_probability).all())
@@ -227,4 +248,5 @@ def from_record(record: dict[str, Any]) -> Row | None:
         target=record.get("target") or "probability",
         unit_of=None if unit_of is None else np.asarray(unit_of, np.int32),
         residual=None if residual is None else np.asarray(residual, np.float32),
+        choice=None if choice is None else np.asarray(choice, np.int32),
     )

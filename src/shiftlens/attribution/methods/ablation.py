@@ -123,7 +123,7 @@ def ablate(
     ids, wanted = torch.tensor(input_ids[:-1]), torch.tensor(input_ids[-response:])
     logits = _logits(model, ids[None], response)[0]
     wanted = wanted.to(logits.device)
-    direction, reading = at_logits(logits, wanted, target)
+    direction, reading = at_logits(logits, wanted, target, engine.contrast(response))
     vector = _mean_embedding(layer) if replaced_by == "mean" else torch.zeros(())
 
     def f(logits: Float[Tensor, "response vocab"]) -> Float[Tensor, " response"]:
