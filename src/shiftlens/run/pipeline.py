@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,8 @@ from shiftlens.analyses.density.across_methods import ByMethod
 from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.maps import saliency_maps
+from shiftlens.analyses.shift_explained.compute import shifts
+from shiftlens.analyses.shift_explained.section import shift_maps, shift_section
 from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row
 from shiftlens.attribution.foils import Asked
 from shiftlens.attribution.methods import Method
@@ -89,12 +91,16 @@ def run(
         return None
     tokenizers = {name: role.tokenizer for name, role in roles.items()}
     pictured = replace(options.settings, b=options.map_b)
-    explained = []
+    explained, shift_by_method, left_out = [], {}, 0
     for method in options.methods:
         found = [m for name in ROLES for m in _measured(asked, rows, name, main[name], options, method)]
         table = samples_table(found)
-        draw = partial(saliency_maps, found, tokenizers, table, pictured, method.words)
+        draw: Any = partial(saliency_maps, found, tokenizers, table, pictured, method.words)
         named = Named(method.label, method.words, method.exact)
+        if options.responses in ("tuned", "both") and method.logarithmic(options.engine.target):
+            base, tuned = (_measured(asked, rows, name, "tuned", options, method) for name in ROLES)
+            shift_by_method[named], left_out = shifts(base, tuned, tokenizers)
+            draw = _both(draw, partial(shift_maps, shift_by_method[named], options.engine.target, method.words))
         explained.append(ByMethod(named, scored(found, table), found, table, draw))
     measured = explained[0].measured
     density = Density(
@@ -107,6 +113,10 @@ def run(
         over_methods=options.over_methods,
     )
     sections = density.sections(explained)
+    if shift_by_method:
+        without = [each.method.words for each in explained if each.method not in shift_by_method]
+        section = shift_section(shift_by_method, options.engine.target, left_out, without, options.seed)
+        sections.append(section)
     if options.responses == "both":
         swapped = zip(ROLES, reversed(ROLES), strict=True)
         first = options.methods[0]
@@ -145,6 +155,11 @@ def run(
         ),
         **page_head(models),
     )
+
+
+def _both(*draws: Callable[[Sequence[str]], Sequence[Any]]) -> Callable[[Sequence[str]], list[Any]]:
+    """Return a function that draws what all of some functions draw."""
+    return lambda chosen: [each for draw in draws for each in draw(chosen)]
 
 
 def _model_record(role: Role) -> dict[str, str]:
