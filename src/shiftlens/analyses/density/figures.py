@@ -178,7 +178,7 @@ def saliency_heatmap(saliency: SaliencyMap) -> go.Figure:
 
 
 def shift_heatmap(shift: ShiftMap) -> go.Figure:
-    """Draw the shift map of one response: orange where the tuned model's importance is larger, blue where it is less.
+    """Draw the shift map of one response: orange where the tuned model's importance is larger, blue where smaller.
 
     Args:
         shift: The map to draw.

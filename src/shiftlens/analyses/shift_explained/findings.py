@@ -99,8 +99,7 @@ def _tests(
     beyond = share - chance
     for first, second in _PAIRS:
         if {first, second} <= set(present):
-            both = beyond[[first, second]].dropna()
-            one, two = both[first].to_numpy(float), both[second].to_numpy(float)
+            one, two = beyond[[first, second]].dropna().to_numpy(float).T
             findings.append(
                 mean_of(one - two, seed).finding(
                     name=f"{wording.view}/{first}_vs_{second}",
@@ -112,7 +111,7 @@ def _tests(
                     question=f"Do {_TOKENS[first]} carry more of {wording.whole} than {_TOKENS[second]}?",
                     null=f"mean share beyond chance, {first} minus {second} in one prompt, is 0",
                     test="paired t, two-sided",
-                    n=len(both),
+                    n=len(one),
                     groups={_TOKENS[first]: one, _TOKENS[second]: two},
                     effect_name="difference of shares",
                     notes=notes,
