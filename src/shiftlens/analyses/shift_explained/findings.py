@@ -55,7 +55,7 @@ def region_findings(
 
     Returns:
         Findings named ``VIEW/REGION_vs_chance`` and ``VIEW/REGION_vs_REGION``, judged; those of further methods
-        have the method's label behind their name.
+        have the method's label behind their name. Of each data set the first one is the headline.
     """
     found = {
         method: [
@@ -83,7 +83,7 @@ def _tests(
             mean_of(found - expected, seed).finding(
                 name=f"{wording.view}/{region}_vs_chance",
                 view=wording.view,
-                measure=f"share of {_TOKENS[region]}, by {method.words},",
+                measure=f"share of {_TOKENS[region]} by {method.words}",
                 unit="%",
                 data=dataset,
                 role=wording.role,
@@ -92,6 +92,7 @@ def _tests(
                 test="one-sample t, two-sided",
                 n=len(found),
                 groups={wording.whole: found, "the prompt": expected},
+                headline=region == present[0],
                 effect_name="difference of shares",
                 notes=notes,
             )
@@ -104,7 +105,7 @@ def _tests(
                 mean_of(one - two, seed).finding(
                     name=f"{wording.view}/{first}_vs_{second}",
                     view=wording.view,
-                    measure=f"share of {wording.whole} beyond the share of the tokens, by {method.words},",
+                    measure=f"share of {wording.whole} beyond the share of the tokens by {method.words}",
                     unit="%",
                     data=dataset,
                     role=wording.role,
@@ -114,6 +115,7 @@ def _tests(
                     n=len(one),
                     groups={_TOKENS[first]: one, _TOKENS[second]: two},
                     effect_name="difference of shares",
+                    headline=False,
                     notes=notes,
                 )
             )
@@ -145,6 +147,6 @@ def _judged(i: int, method: Named, found: Mapping[Named, Sequence[Finding]]) -> 
         method=method.label,
         methods=tuple(each.label for each in found),
         holds_under=tuple(each.label for each, other in same.items() if other is not None and other.stands),
-        headline=headline and finding.headline and finding.name.endswith("_vs_chance"),
+        headline=headline and finding.headline,
     )
     return judge(finding, rivals)

@@ -15,8 +15,8 @@ from shiftlens.results.section import Section
 
 _LEAD = (
     "On the tuned model's responses: the importance of a prompt token for {target} in the tuned model minus that "
-    "in the base model, which is its importance for the difference of the two. Shares are of the sum of the absolute "
-    "values over prompt and response tokens."
+    "in the base model, which is its importance for the difference of the two. Shares are of the sum of the "
+    "absolute values over prompt and response tokens."
 )
 _TARGETS = {"logit_difference": ("logit difference", "logits")}
 _LOG = ("log p(y)", "nats")
