@@ -99,7 +99,7 @@ def test_a_twin_that_reads_the_instruction_s_tokens_differently_shifts_there():
         f.name: f for f in region_findings(pd.DataFrame(rows), [named], Wording("shift", "the shift", "both"))
     }
     for name in ("shift/instruction_vs_chance", "shift/instruction_vs_other"):
-        assert found[name].effect > 0.1 and found[name].stands and found[name].verdict == "supported"
+        assert found[name].effect > 0 and found[name].stands and found[name].verdict == "supported"
     assert found["shift/other_vs_chance"].effect == pytest.approx(-found["shift/instruction_vs_chance"].effect)
 
 
