@@ -68,9 +68,11 @@ def test_contrasts_and_pushes_are_those_of_whole_forwards(ran, pair):
 
 
 def test_what_pushes_is_named_in_order(ran):
-    for text in ran[1].tables["parting"]["pushing_tuned"]:
-        pushes = [float(part.rsplit(" ", 1)[1]) for part in text.split(", +") if part.strip()]
-        assert all(push >= 0 for push in pushes)
+    texts = [text for text in ran[1].tables["parting"]["pushing_tuned"] if text]
+    assert texts
+    for text in texts:
+        pushes = [float(part.rsplit(" ", 1)[1]) for part in text.split(" · ")]
+        assert pushes == sorted(pushes, reverse=True) and all(push >= 0 for push in pushes) and len(pushes) <= 3
 
 
 def test_findings_are_of_the_tuned_model_and_the_same_again_is_in_the_ledger(ran, pair):

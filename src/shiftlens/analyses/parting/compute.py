@@ -74,7 +74,7 @@ class Parting:
         """
         push = self.push(method)[:, 0]
         order = [i for i in np.argsort(-push, kind="stable")[:_TOP] if push[i] > 0]
-        return ", ".join(f"{self.encoded.tokens[i].strip() or '␣'} {push[i]:+.2f}" for i in order)
+        return " · ".join(f"{self.encoded.tokens[i].strip() or '␣'} {push[i]:+.2f}" for i in order)
 
 
 def parting_table(found: Mapping[str, Sequence[Parting]], methods: Sequence[str]) -> pd.DataFrame:
