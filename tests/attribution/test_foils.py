@@ -13,7 +13,7 @@ from helpers.tiny import VOCAB, tiny, tokenizer
 import shiftlens as sl
 from shiftlens.attribution import Engine
 from shiftlens.attribution.foils import first_token
-from shiftlens.attribution.methods import Ablation, Gradient
+from shiftlens.attribution.methods import Ablation, Gradient, Integrated
 from shiftlens.attribution.modes.plain_attention import plain_attention
 from shiftlens.attribution.request import Request
 from shiftlens.attribution.row import Row, answers, from_record, to_record
@@ -73,6 +73,19 @@ def test_removal_holds_the_foil(text):
                 without[source] = 0.0
                 lost = whole - difference(text.model, text.ids, text.start + i, foil, without)
                 assert float(row[i]) == pytest.approx(float(lost), abs=1e-9)
+
+
+def test_integrated_gradients_hold_the_foil(text):
+    engine = Engine("naive", target="logit_difference", foils=tuple(text.foils))
+    found = Integrated(2).explain(text.model, text.ids.tolist(), SOURCES, RESPONSE, engine)
+    table = text.model.get_input_embeddings()(text.ids).detach()
+    without = table.clone()
+    without[SOURCES] = 0.0
+    divided = found.values.sum(0) - found.residual  # what the method divides up, whatever its error
+    with torch.no_grad():
+        for i, foil in enumerate(text.meant):
+            whole, start = (difference(text.model, text.ids, text.start + i, foil, e) for e in (table, without))
+            assert float(divided[i]) == pytest.approx(float(whole - start), abs=1e-9)
 
 
 def test_one_foil_stands_for_all_and_other_targets_have_none(text):
