@@ -5,6 +5,7 @@ from shiftlens.callbacks.concepts import Concepts
 from shiftlens.callbacks.explain_bar import Progress
 from shiftlens.callbacks.faithfulness import Faithfulness
 from shiftlens.callbacks.ledger_writer import LedgerWriter
+from shiftlens.callbacks.parting import Parting
 from shiftlens.callbacks.running_score import RunningScore
 from shiftlens.callbacks.token_shift import TokenShift
 from shiftlens.callbacks.training import ShiftCurves
@@ -14,6 +15,7 @@ __all__ = [
     "Concepts",
     "Faithfulness",
     "LedgerWriter",
+    "Parting",
     "Progress",
     "RowView",
     "RunningScore",

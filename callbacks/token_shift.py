@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,8 +12,7 @@ import pandas as pd
 from shiftlens.analyses.token_shift.compute import instruction_share, shift_rows
 from shiftlens.analyses.token_shift.section import token_shift_section
 from shiftlens.attribution import Request
-from shiftlens.attribution.methods import Gradient
-from shiftlens.attribution.role import Role, Rows, keyed, reading
+from shiftlens.attribution.role import Role, Rows, reading, reading_only
 from shiftlens.callbacks.base import RowView
 from shiftlens.prompts.encode import token_texts
 from shiftlens.results.section import Section
@@ -48,9 +46,7 @@ class TokenShift(RowView):
         asked = reading(roles, rows, name, "tuned")
         if name == "tuned":
             return asked
-        plain = Gradient()  # without source tokens, every method runs only the forward pass
-        read = [replace(request, prompt_index=(), include_response=False, method=plain) for request in asked]
-        return [keyed(request, roles[name]) for request in read]
+        return [reading_only(request, roles[name]) for request in asked]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
         """Return the section with the tables ``token_shift`` and ``token_shift_profile`` and their findings."""

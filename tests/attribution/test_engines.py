@@ -42,7 +42,9 @@ def test_exact_in_float64(family, mode):
         before = total - response
         sources = torch.from_numpy(np.sort(rng.choice(before, min(before, 5), replace=False)))
         want, want_logp = truth(model, ids, sources, response)
-        got, (logp, rank), _ = unpack(Engine(mode, chunk).explain(model, ids.tolist(), sources.tolist(), response))
+        got, (logp, rank, _), _ = unpack(
+            Engine(mode, chunk).explain(model, ids.tolist(), sources.tolist(), response)
+        )
         assert got.dtype == torch.float64
         assert ((got - want).abs().amax(0) / want.abs().amax(0)).max() < 1e-9
         assert (logp - want_logp).abs().max() < 1e-9
@@ -67,7 +69,7 @@ def test_zeroed_embedding_is_what_the_gradient_estimates():
     """For a tiny step towards zero the first-order estimate becomes the difference itself."""
     model = tiny("llama").requires_grad_(False)
     ids, source, step = torch.arange(5, 17), 3, 1e-6
-    A, (logp, _), _ = unpack(Engine().explain(model, ids.tolist(), [source], 1))
+    A, (logp, *_), _ = unpack(Engine().explain(model, ids.tolist(), [source], 1))
 
     def shrink(module, args, out):
         out = out.clone()

@@ -40,7 +40,7 @@ def test_keys_of_rows_that_exist_stay_valid():
 
 CHANGED = {
     "input_ids": (1, 2, 4), "prompt_index": (1,), "response_ids": (5,), "max_new_tokens": 9, "stops": (3,),
-    "include_response": True, "method": Ablation(), "outside": (0,), "units": Units("word", (0, 0)),
+    "include_response": True, "method": Ablation(), "outside": (0,), "units": Units("word", (0, 0)), "foils": (7,),
 }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def test_a_target_of_its_own_is_in_the_key_where_the_numbers_differ():
 
 
 def test_every_field_of_an_engine_says_whether_numbers_depend_on_it():
-    assert numbers_of(Engine()) == {"target": "probability"}
+    assert numbers_of(Engine()) == {"target": "probability", "foils": None}
 
     @dataclass(frozen=True)
     class Rounded(Engine):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -81,9 +81,11 @@ class Engine:
         target: what is differentiated, one of :data:`~shiftlens.attribution.targets.TARGETS`.
         memory_budget: share of free memory or bytes, see :func:`~shiftlens.attribution.plan.memory.parse_budget`.
         costs: Measured cost of a token row, for this model on this machine.
+        foils: ids whose logits the target logit_difference subtracts, one for each response token or one for all;
+            ``None`` for the strongest other token, which also stands in for a foil that is the response token.
 
     Raises:
-        ValueError: the mode or target is unknown.
+        ValueError: the mode or target is unknown, or there are foils for a target that has none.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -99,11 +101,29 @@ class Engine:
     target: str = numeric("probability")
     memory_budget: float | int = costs_only(0.5)
     costs: Costs = costs_only(UNMEASURED)
+    foils: tuple[int, ...] | None = numeric(None)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise ValueError(f"saliency.mode={self.mode}: expected one of {', '.join(MODES)}")
         stored(self.target)
+        if self.foils is not None and self.target != "logit_difference":
+            raise ValueError(f"foils are for the target logit_difference, not {self.target}")
+
+    def contrast(self, response: int) -> Int[Tensor, " response"] | None:
+        """Return the foil of each response token, ``None`` for the strongest other ones.
+
+        Args:
+            response: number of response tokens.
+
+        Raises:
+            RuntimeError: there are several foils, but not as many as response tokens.
+
+        Example:
+            >>> Engine(target="logit_difference", foils=(7,)).contrast(3)
+            tensor([7, 7, 7])
+        """
+        return None if self.foils is None else torch.tensor(self.foils).expand(response)
 
     def identity(self) -> dict[str, Any]:
         """The settings on which the numbers depend, as plain values; part of the ledger key.
@@ -112,7 +132,8 @@ class Engine:
             >>> Engine("reverse", chunk=2).identity()
             {'target': 'log_probability'}
         """
-        return {**numbers_of(self), "target": stored(self.target)}
+        numbers = {name: value for name, value in numbers_of(self).items() if value is not None}
+        return {**numbers, "target": stored(self.target)}
 
     def explain(
         self,
@@ -222,6 +243,8 @@ class Engine:
         variant: Variant,
     ) -> Explained:
         total, budget = len(input_ids), budget_bytes(self.memory_budget, model)
+        if variant.foils is None:
+            variant = replace(variant, foils=self.contrast(response))
         run = partial(_ENGINES[mode], variant=variant)
         if mode == "mixed":
             room, cuts = self._kept(model, sources, total, response)

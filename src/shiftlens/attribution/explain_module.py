@@ -98,17 +98,17 @@ class AttributionModule(LightningModule):
         # The last token enters no prediction; its row is zero.
         own = range(len(request.input_ids), len(ids) - 1) if request.include_response else ()
         others = [*request.outside, *own]
-        method, units = request.method, request.units
+        method, units, engine = request.method, request.units, request.target_of(self.engine)
         by_unit = units is not None and method.jointly and units.used(len(response))
         if units is not None and by_unit:
             members = [*_members(units.of, request.prompt_index), *([place] for place in others)]
             explained, sources = (
-                method.explain_units(self.model, ids, members, len(response), self.engine),
+                method.explain_units(self.model, ids, members, len(response), engine),
                 len(members),
             )
         else:
             places = [*request.prompt_index, *others]
-            explained, sources = method.explain(self.model, ids, places, len(response), self.engine), len(places)
+            explained, sources = method.explain(self.model, ids, places, len(response), engine), len(places)
         values, reading = explained.values.to(torch.float32), explained.reading
         if values.shape != (sources, len(response)) or len(reading.rank) != len(response):
             raise ShiftLensError(
@@ -135,10 +135,11 @@ class AttributionModule(LightningModule):
             method=method.name,
             unit=units.name if units is not None and by_unit else "token",
             form=method.form,
-            target=self.engine.target,
+            target=engine.target,
             outside=np.asarray(request.outside, np.int32) if request.outside else None,
             unit_of=np.asarray(units.of, np.int32) if units is not None and by_unit else None,
             residual=None if explained.residual is None else explained.residual.to(torch.float32).numpy(),
+            choice=reading.choice.to(torch.int32).numpy() if len(reading.choice) == len(response) else None,
         )
 
 

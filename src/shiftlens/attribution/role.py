@@ -35,6 +35,7 @@ class Role:
         engine: How responses are explained.
         encoded: the prompts, in the order of the other role.
         requests: each prompt with the role's own response, or the one that it brings.
+        methods: Methods of the run; the first one is that of ``requests``.
     """
 
     spec: RoleSpec
@@ -46,6 +47,7 @@ class Role:
     engine: Engine
     encoded: tuple[Encoded, ...]
     requests: tuple[Request, ...]
+    methods: tuple[Method, ...] = (Gradient(),)
 
 
 def given(request: Request, reader: Role, row: Row, writer: Role) -> Request:
@@ -109,6 +111,18 @@ def by_method(requests: Sequence[Request], role: Role, rows: Mapping[str, Row], 
     return [keyed(replace(request, method=method), role) for request in texts]
 
 
+def reading_only(request: Request, role: Role) -> Request:
+    """Build the request that only reads a response: one forward pass, for log p, ranks and the model's choices.
+
+    Args:
+        request: Request of the response.
+        role: Who reads.
+    """
+    # Without source tokens, every method runs only the forward pass.
+    plain = replace(request, prompt_index=(), include_response=False, units=None, foils=None, method=Gradient())
+    return keyed(plain, role)
+
+
 def in_float32(role: Role) -> Role:
     """The same role, loaded in float32."""
     spec = replace(role.spec, dtype="float32")
@@ -123,9 +137,10 @@ def keyed(request: Request, role: Role) -> Request:
         role: Model that explains it.
     """
     own: Any = {"greedy": request.max_new_tokens, "stops": list(request.stops)}
-    settings: dict[str, Any] = {**role.engine.identity(), **_of_method(request.method)}
+    engine = request.target_of(role.engine)
+    settings: dict[str, Any] = {**engine.identity(), **_of_method(request.method)}
     if not request.method.shares:
-        settings["target"] = role.engine.target
+        settings["target"] = engine.target
     if request.units is not None and request.method.jointly:
         settings["units"] = dataclasses.asdict(request.units)
     if request.outside:

@@ -34,6 +34,7 @@ SCHEMA = pa.schema(
         ("outside", pa.list_(pa.int32())),
         ("unit_of", pa.list_(pa.int32())),
         ("residual", pa.list_(pa.float32())),
+        ("choice", pa.list_(pa.int32())),
     ]
 )
 """Columns of a shard."""
@@ -66,6 +67,7 @@ class Row:
         unit_of: [N] unit of each prompt token; ``None`` for tokens.
         residual: [M] what the sources together miss of the difference that the method divides up; ``None`` for
             methods that divide up none.
+        choice: [M] id of the model's first choice in the place of y_m; ``None`` where it was not kept.
     """
 
     key: str
@@ -84,6 +86,7 @@ class Row:
     outside: Int[np.ndarray, " outside"] | None = None
     unit_of: Int[np.ndarray, " prompt"] | None = None
     residual: Float[np.ndarray, " response"] | None = None
+    choice: Int[np.ndarray, " response"] | None = None
 
     @property
     def probability(self) -> Float[np.ndarray, " response"]:
@@ -112,13 +115,27 @@ class Row:
         Returns:
             [N, M], or [N + M, M] where response tokens are sources too; without tokens outside the user's text.
         """
-        relative = np.delete(self.relative(), self._outside_rows, axis=0)
+        return self._spread(self.relative())
+
+    def logarithmic(self) -> Float[np.ndarray, "sources response"]:
+        """Return the importance of every token for log p(y) in nats, or for the target logit_difference in logits.
+
+        For methods whose values are of log p(y), see
+        :meth:`~shiftlens.attribution.methods.method.Method.logarithmic`; tokens of a unit share its importance.
+
+        Returns:
+            [N, M], or [N + M, M] where response tokens are sources too; without tokens outside the user's text.
+        """
+        return self._spread(self.values)
+
+    def _spread(self, values: Float[np.ndarray, "sources response"]) -> Float[np.ndarray, "tokens response"]:
+        values = np.delete(values, self._outside_rows, axis=0)
         if self.unit_of is None:
-            return relative
+            return values
         units = int(self.unit_of.max(initial=-1)) + 1
         sizes = np.bincount(self.unit_of, minlength=units)
-        spread = (relative[:units] / sizes[:, None])[self.unit_of].astype(np.float32)
-        return np.concatenate([spread, relative[units:]])
+        spread = (values[:units] / sizes[:, None])[self.unit_of].astype(np.float32)
+        return np.concatenate([spread, values[units:]])
 
     def beside(self) -> Float[np.ndarray, "outside response"]:
         """[T, M] :meth:`relative` importance of the tokens outside the user's text."""
@@ -162,7 +179,9 @@ def row_key(
 
 
 def answers(row: Row, request: Request) -> bool:
-    """Whether a row answers a request: ids fed, given response, positions, shape, method, unit.
+    """Whether a row answers a request: ids fed, given response, positions, shape, method, unit, target.
+
+    A request without sources only reads the response, and is answered by a row that has the model's choices.
 
     Args:
         row: Row with the request's key.
@@ -184,6 +203,8 @@ def answers(row: Row, request: Request) -> bool:
         and row.method == request.method.name
         and tuple([] if row.outside is None else row.outside.tolist()) == request.outside
         and row.unit == unit
+        and (request.foils is None or row.target == "logit_difference")
+        and (row.choice is not None or bool(request.prompt_index))
         and (None if row.unit_of is None else row.unit_of.tolist()) == of
     )
 
@@ -210,7 +231,7 @@ def from_record(record: dict[str, Any]) -> Row | None:
     log_probability = np.asarray(record["log_probability"], np.float32)
     flat, rank = np.asarray(numbers, np.float32), np.asarray(record["rank"], np.int32)
     response = len(log_probability)
-    unit_of, residual = record.get("unit_of"), record.get("residual")
+    unit_of, residual, choice = record.get("unit_of"), record.get("residual"), record.get("choice")
     outside = record.get("outside")
     units = len(prompt_index) if unit_of is None else max(unit_of, default=-1) + 1
     units += len(outside or ())
@@ -220,6 +241,7 @@ def from_record(record: dict[str, Any]) -> Row | None:
         len(flat) == sources * response
         and (unit_of is None or len(unit_of) == len(prompt_index))
         and (residual is None or len(residual) == response)
+        and (choice is None or len(choice) == response)
         and len(rank) == response
         and len(record["input_ids"]) >= response
         and bool(np.isfinite(flat).all() and np.isfinite(log_probability).all())
@@ -245,4 +267,5 @@ def from_record(record: dict[str, Any]) -> Row | None:
         outside=None if outside is None else np.asarray(outside, np.int32),
         unit_of=None if unit_of is None else np.asarray(unit_of, np.int32),
         residual=None if residual is None else np.asarray(residual, np.float32),
+        choice=None if choice is None else np.asarray(choice, np.int32),
     )

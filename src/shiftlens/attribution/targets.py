@@ -16,19 +16,21 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 TARGETS = ("probability", "log_probability", "logit_difference")
-"""Names of the targets: p(y), as in the paper; log p(y); and the logit of y minus the largest other logit."""
+"""Names of the targets: p(y), as in the paper; log p(y); and the logit of y minus that of another token (foil)."""
 
 
 class Reading(NamedTuple):
-    """Log probabilities and ranks that a model gives to the tokens of a response.
+    """How a model reads a response: what it gives to each token, and which token it would have chosen.
 
     Args:
         log_probability: [response] log p(y) in nats, at least float32.
         rank: [response] rank of y among all tokens by probability; 1 is the most probable token.
+        choice: [response] id of the most probable token in the place of y.
     """
 
     log_probability: Float[Tensor, " response"]
     rank: Int[Tensor, " response"]
+    choice: Int[Tensor, " response"] = torch.zeros(0, dtype=torch.long)
 
 
 def stored(target: str) -> str:
@@ -93,17 +95,20 @@ def at_logits(
         wanted: [response] ids of the response.
         target: ``log_probability``, or ``logit_difference``; the latter subtracts the largest logit of the other
             tokens, and treats the choice of that token as fixed.
-        foils: [response] ids to subtract the logits of, in place of the largest; not those of the response.
+        foils: [response] ids to subtract the logits of, in place of the largest; a foil that is the response token
+            itself stands for the strongest other token.
 
     Returns:
-        Gradients, [response, vocab], at least float32; and log probabilities and ranks of the response.
+        Gradients, [response, vocab], at least float32; and how the model reads the response.
 
     Example:
-        >>> d, (logp, rank) = at_logits(torch.tensor([[2.0, 1.0, 1.0]]), torch.tensor([0]), "log_probability")
+        >>> d, (logp, rank, _) = at_logits(torch.tensor([[2.0, 1.0, 1.0]]), torch.tensor([0]), "log_probability")
         >>> bool(torch.allclose(d[0, 0], 1 - logp[0].exp())), rank.tolist()
         (True, [1])
         >>> at_logits(torch.tensor([[2.0, 1.0, 1.5]]), torch.tensor([0]), "logit_difference")[0]
         tensor([[ 1.,  0., -1.]])
+        >>> at_logits(torch.tensor([[2.0, 1.0, 1.5]]), torch.tensor([0]), "logit_difference", torch.tensor([1]))[0]
+        tensor([[ 1., -1.,  0.]])
     """
     logits = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
     index = wanted[:, None]  # [response, 1]
@@ -114,11 +119,12 @@ def at_logits(
     total = own + others
     # [response]; log1p keeps the digits where p is near 1
     logp = torch.where(own > others, -torch.log1p(others / own), shifted.gather(1, index) - total.log())[:, 0]
-    reading = Reading(logp, (shifted > shifted.gather(1, index)).sum(-1) + 1)
+    reading = Reading(logp, (shifted > shifted.gather(1, index)).sum(-1) + 1, logits.argmax(-1))
     if target == "log_probability":
         return (-weight / total).scatter(1, index, others / total), reading
-    if foils is None:
-        foils = logits.scatter(1, index, float("-inf")).argmax(-1)  # [response]
-    other = foils.to(logits.device)[:, None]  # [response, 1]
+    other = logits.scatter(1, index, float("-inf")).argmax(-1, keepdim=True)  # [response, 1]
+    if foils is not None:
+        given = foils.to(index)[:, None]  # [response, 1]
+        other = torch.where(given == index, other, given)
     gradient = torch.zeros_like(logits).scatter(1, other, -1.0)  # [response, vocab]
     return gradient.scatter(1, index, 1.0), reading

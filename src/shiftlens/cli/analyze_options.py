@@ -51,6 +51,7 @@ def options_from_config(config: Mapping[str, Any], problems: Sequence[str] = ())
     return Options(
         settings=options.settings,
         engine=options.engine,
+        foil=options.foil,
         methods=options.methods,
         unit=options.unit,
         negative=options.negative,

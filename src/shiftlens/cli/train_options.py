@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shiftlens.attribution.foils import FOILS
 from shiftlens.cli.trainer_rules import trainer_problems
 from shiftlens.prompts.readers import data_problems
 from shiftlens.run.prepare import RESPONSES
@@ -36,5 +37,7 @@ def tuning_from_config(config: Mapping[str, Any], problems: Sequence[str] = ()) 
             faults += data_problems(prompts, group)
             faults += setting_problems(prompts, {"responses": Choice(RESPONSES)}, f"{group}.")
     faults += saliency_problems(config["saliency"], {}) + setting_problems(config["words"], WORD_RULES, "words.")
+    if config["saliency"].get("foil", FOILS[0]) != FOILS[0]:
+        faults.append(f"saliency.foil={config['saliency']['foil']}: a training has {FOILS[0]} only")
     refuse([*faults, *trainer_problems(config["trainer"]), *problems])
     return tune_options(tune, seed)

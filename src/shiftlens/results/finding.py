@@ -58,8 +58,8 @@ class Finding:
 
     Args:
         name: Stable name, ``view/comparison``, e.g. ``density/base_vs_tuned``. Nothing is read off it.
-        view: Analysis that asked: ``density``, ``concepts``, ``pairs``, ``tokens``, ``faithfulness``, ``tuning``,
-            or the name of one of yours.
+        view: Analysis that asked: ``density``, ``concepts``, ``pairs``, ``tokens``, ``shift``, ``parting``,
+            ``faithfulness``, ``tuning``, or the name of one of yours.
         data: Data set tested.
         role: Whose scores: ``base``, ``tuned`` or ``both``.
         question: What is asked, in plain words.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,12 @@ from shiftlens.analyses.density.across_methods import ByMethod
 from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.maps import saliency_maps
+from shiftlens.analyses.shift_explained.compute import shifts
+from shiftlens.analyses.shift_explained.section import shift_maps, shift_section
 from shiftlens.attribution import ATTRIBUTION_VERSION, Request, Row
+from shiftlens.attribution.foils import Asked
 from shiftlens.attribution.methods import Method
-from shiftlens.attribution.role import Role, Rows, by_method, given, in_float32, reading
+from shiftlens.attribution.role import Role, Rows, by_method, given, in_float32
 from shiftlens.callbacks import RowView, View
 from shiftlens.models.identity import digest
 from shiftlens.models.pair import Pair
@@ -75,23 +78,29 @@ def run(
     )  # fmt: skip
     runner.check_ranks(len(roles["base"].encoded))
     row_views = [view for view in callbacks if isinstance(view, RowView)]
-    rows = _gather(roles, row_views, runner, options)
+    writers = [options.responses] if options.responses in ROLES else ROLES
+    asked = Asked(roles, options.foil == "other_model", writers)
+    rows = _gather(asked, row_views, runner, options)
     runner.release()
     main = {name: options.responses if options.responses in ROLES else name for name in ROLES}
     precision = {
-        name: _precision(name, role, reading(roles, rows, name, main[name]), rows[name], runner, options)
+        name: _precision(name, role, asked.explained(rows, name, main[name]), rows[name], runner, options)
         for name, role in roles.items()
     }
     if not is_main_rank():
         return None
     tokenizers = {name: role.tokenizer for name, role in roles.items()}
     pictured = replace(options.settings, b=options.map_b)
-    explained = []
+    explained, shift_by_method, left_out = [], {}, 0
     for method in options.methods:
-        found = [m for name in ROLES for m in _measured(roles, rows, name, main[name], options, method)]
+        found = [m for name in ROLES for m in _measured(asked, rows, name, main[name], options, method)]
         table = samples_table(found)
-        draw = partial(saliency_maps, found, tokenizers, table, pictured, method.words)
+        draw: Any = partial(saliency_maps, found, tokenizers, table, pictured, method.words)
         named = Named(method.label, method.words, method.exact)
+        if options.responses in ("tuned", "both") and method.logarithmic(options.engine.target):
+            base, tuned = (_measured(asked, rows, name, "tuned", options, method) for name in ROLES)
+            shift_by_method[named], left_out = shifts(base, tuned, tokenizers)
+            draw = _both(draw, partial(shift_maps, shift_by_method[named], options.engine.target, method.words))
         explained.append(ByMethod(named, scored(found, table), found, table, draw))
     measured = explained[0].measured
     density = Density(
@@ -104,10 +113,14 @@ def run(
         over_methods=options.over_methods,
     )
     sections = density.sections(explained)
+    if shift_by_method:
+        without = [each.method.words for each in explained if each.method not in shift_by_method]
+        section = shift_section(shift_by_method, options.engine.target, left_out, without, options.seed)
+        sections.append(section)
     if options.responses == "both":
         swapped = zip(ROLES, reversed(ROLES), strict=True)
         first = options.methods[0]
-        others = [m for name, other in swapped for m in _measured(roles, rows, name, other, options, first)]
+        others = [m for name, other in swapped for m in _measured(asked, rows, name, other, options, first)]
         sections.append(crossed_section([*measured, *others], options.seed))
     identities = {name: role.identity for name, role in roles.items()}
     sections += [view.section(identities) for view in callbacks if isinstance(view, View)]
@@ -131,6 +144,7 @@ def run(
                 "unit": options.unit,
                 "negative": options.negative,
                 "target": options.engine.target,
+                **({"foil": options.foil} if options.engine.target == "logit_difference" else {}),
                 "mode": options.engine.mode,
                 "inputs": options.inputs,
                 "include_response": options.include_response,
@@ -144,29 +158,33 @@ def run(
     )
 
 
+def _both(*draws: Callable[[Sequence[str]], Sequence[Any]]) -> Callable[[Sequence[str]], list[Any]]:
+    """Return a function that draws what all of some functions draw."""
+    return lambda chosen: [each for draw in draws for each in draw(chosen)]
+
+
 def _model_record(role: Role) -> dict[str, str]:
     name = short_name(role.spec.source)
     return {"name": name, **role.identity.to_dict(), "template": role.template}
 
 
-def _gather(
-    roles: Mapping[str, Role], views: Sequence[RowView], runner: Runner, options: Options
-) -> dict[str, dict[str, Row]]:
+def _gather(asked: Asked, views: Sequence[RowView], runner: Runner, options: Options) -> dict[str, dict[str, Row]]:
     """Return every row that the run and its analyses need, by role and key.
 
     A response can be explained only after it exists. So compute what is possible for each role, and repeat until
     nothing is missing. The tuned model comes first, because each change of the role loads a model and the base
     model explains the tuned model's responses more often than the reverse.
     """
+    roles = asked.roles
     rows: dict[str, dict[str, Row]] = {name: {} for name in roles}
 
     def missing(name: str) -> list[Request]:
         texts = {"own": [name], "given": [name], "both": ROLES}.get(options.responses, [options.responses])
-        wanted = []
-        for asked in (reading(roles, rows, name, text) for text in texts):
-            wanted += asked
+        wanted = asked.first(rows, name)
+        for requests in (asked.explained(rows, name, text) for text in texts):
+            wanted += requests
             for method in options.methods[1:]:
-                wanted += by_method(asked, roles[name], rows[name], method)
+                wanted += by_method(requests, roles[name], rows[name], method)
         wanted += [request for view in views for request in view.requests(name, roles, rows)]
         return [request for request in wanted if request.key not in rows[name]]
 
@@ -178,16 +196,15 @@ def _gather(
 
 
 def _measured(
-    roles: Mapping[str, Role], rows: Rows, reader: str, writer: str, options: Options, method: Method
+    asked: Asked, rows: Rows, reader: str, writer: str, options: Options, method: Method
 ) -> list[Measured]:
     """Return the scores of `reader`'s explanations of `writer`'s responses by a method, in prompt order."""
-    role, measured = roles[reader], []
-    written = reading(roles, rows, writer, writer)
-    requests = by_method(reading(roles, rows, reader, writer), role, rows[reader], method)
+    role, measured = asked.roles[reader], []
+    written = asked.written(rows, writer)
+    requests = by_method(asked.explained(rows, reader, writer), role, rows[reader], method)
     for encoded, request, own in zip(role.encoded, requests, written, strict=True):
-        row = rows[reader][request.key]
-        if reader != writer:  # only the model that generated a response knows whether it ended it
-            row = replace(row, finished=rows[writer][own.key].finished)
+        # Only the row that a response was generated for knows whether its model ended it.
+        row = replace(rows[reader][request.key], finished=rows[writer][own.key].finished)
         text = "given" if own.response_ids is not None else writer
         measured.append(measure(reader, encoded, row, options.settings, text, options.negative))
     return measured

@@ -9,6 +9,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.attribution import Engine, Request
+from shiftlens.attribution.foils import FOILS, first_token
 from shiftlens.attribution.methods import Method
 from shiftlens.attribution.request import Units
 from shiftlens.attribution.role import Role, keyed
@@ -22,6 +23,7 @@ from shiftlens.prompts.readers import PromptSet
 from shiftlens.prompts.schema import Prompt
 from shiftlens.prompts.units import unit_of_tokens
 from shiftlens.scores.settings import Settings
+from shiftlens.support.setting_rules import refuse
 
 RESPONSES = ("own", "base", "tuned", "given", "both")
 """Which responses are explained. ``own``: each model explains its own responses, or the given response of a prompt
@@ -36,6 +38,7 @@ class Options:
     Args:
         settings: Values of L, b and p.
         engine: Attribution engine with its target and memory budget.
+        foil: What logit differences are taken to, one of :data:`~shiftlens.attribution.foils.FOILS` or a text.
         methods: Attribution methods; the first is the headline.
         unit: What is removed at once by methods that take units.
         negative: What negative importance counts as in scores.
@@ -58,6 +61,7 @@ class Options:
 
     settings: Settings
     engine: Engine
+    foil: str
     methods: tuple[Method, ...]
     unit: str
     negative: str
@@ -92,7 +96,7 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
     Raises:
         SourceError: A model, or its configuration, cannot be read.
         PromptError: Some prompts cannot be encoded; the message lists all of them.
-        ConfigError: No prompt has the id ``options.map_prompt``.
+        ConfigError: No prompt has the id ``options.map_prompt``, or a model has no token for ``options.foil``.
     """
     layers_by_role = find_pair(pair)
     tokenizers = {name: load_tokenizer(layers) for name, layers in layers_by_role.items()}
@@ -118,6 +122,7 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
     if options.map_prompt is not None and all(e.prompt.id != options.map_prompt for e in encoded["base"]):
         some = ", ".join(e.prompt.id for e in encoded["base"][:3])
         raise ConfigError(f"report.prompt={options.map_prompt}: no such id in this run; e.g. {some}")
+    foils = _foils(options.foil, tokenizers)
     # Both roles stop at the stop tokens of either. Otherwise a base model without an end-of-turn token would
     # continue after the end of the turn, and the two models would differ in length alone.
     ends = {
@@ -134,10 +139,20 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
         stops = tuple(sorted({i for text in ends if (i := _single_id(text, tokenizers[name])) is not None}))
         role = Role(
             spec, layers, identity, tokenizers[name], template, contexts[name], options.engine,
-            tuple(encoded[name]), (),
+            tuple(encoded[name]), (), options.methods,
         )  # fmt: skip
-        roles[name] = replace(role, requests=tuple(_request(e, role, stops, options) for e in role.encoded))
+        requests = tuple(_request(e, role, stops, options, foils[name]) for e in role.encoded)
+        roles[name] = replace(role, requests=requests)
     return roles, (*prompts.skipped, *problems)
+
+
+def _foils(foil: str, tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> dict[str, tuple[int, ...] | None]:
+    """Return the one id that each role's responses are contrasted with; ``None`` where the run finds it later."""
+    if foil in FOILS:
+        return dict.fromkeys(tokenizers)
+    ids = {name: first_token(tokenizer, foil) for name, tokenizer in tokenizers.items()}
+    refuse([f"saliency.foil={foil}: no token of the {name} model" for name, own in ids.items() if own is None])
+    return {name: None if own is None else (own,) for name, own in ids.items()}
 
 
 def _single_id(text: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
@@ -183,7 +198,9 @@ def _units(encoded: Encoded, unit: str) -> Units | None:
     return Units(name, unit_of_tokens(encoded, name), always=unit != "auto")
 
 
-def _request(encoded: Encoded, role: Role, stops: tuple[int, ...], options: Options) -> Request:
+def _request(
+    encoded: Encoded, role: Role, stops: tuple[int, ...], options: Options, foils: tuple[int, ...] | None
+) -> Request:
     request = Request(
         "",
         encoded.input_ids,
@@ -195,5 +212,6 @@ def _request(encoded: Encoded, role: Role, stops: tuple[int, ...], options: Opti
         options.methods[0],
         () if options.inputs == "prompt" else _outside(encoded),
         _units(encoded, options.unit),
+        foils,
     )
     return keyed(request, role)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
+from shiftlens.attribution.foils import FOILS
 from shiftlens.attribution.methods import Method, methods_from_config
 from shiftlens.errors import ConfigError
 from shiftlens.prompts.units import UNITS
 from shiftlens.scores.importance import NEGATIVE
 from shiftlens.scores.settings import Settings, level_problems
 from shiftlens.support.conf_files import with_defaults
-from shiftlens.support.setting_rules import Choice, Flag, Number, refuse, setting_problems
+from shiftlens.support.setting_rules import Choice, Flag, Number, Text, refuse, setting_problems
 
 UNIT_CHOICES = ("auto", "token", *UNITS)
 """What is removed at once; ``auto`` is a token, and a sentence where token by token would cost too much."""
@@ -22,6 +23,7 @@ INPUTS = ("prompt", "all")
 
 _RULES = {
     "target": Choice(TARGETS),
+    "foil": Text(),
     "unit": Choice(UNIT_CHOICES),
     "negative": Choice(NEGATIVE),
     "over_methods": Flag(),
@@ -41,6 +43,7 @@ class SaliencyOptions:
     Args:
         settings: L, b and p.
         engine: Engine that explains responses.
+        foil: What logit differences are taken to, one of :data:`~shiftlens.attribution.foils.FOILS` or a text.
         methods: What the importance of a prompt token is; the first method is the headline.
         unit: What is removed at once by methods that take units, one of :data:`UNIT_CHOICES`.
         negative: What negative importance counts as, one of :data:`NEGATIVE`.
@@ -53,6 +56,7 @@ class SaliencyOptions:
 
     settings: Settings
     engine: Engine
+    foil: str
     methods: tuple[Method, ...]
     unit: str
     negative: str
@@ -79,6 +83,8 @@ def saliency_problems(saliency: Mapping[str, Any], report: Mapping[str, Any]) ->
     """
     saliency = with_defaults("saliency", "default", saliency)
     problems = level_problems(saliency, report) + setting_problems(saliency, _RULES, "saliency.")
+    if saliency["foil"] != FOILS[0] and saliency["target"] != "logit_difference":
+        problems.append(f"saliency.foil={saliency['foil']}: needs saliency.target=logit_difference")
     try:
         parse_budget(saliency["memory_budget"])
     except ValueError as error:
@@ -109,6 +115,7 @@ def saliency_options(saliency: Mapping[str, Any]) -> SaliencyOptions:
     return SaliencyOptions(
         settings=Settings(values["L"], values["b"], values["p"]),
         engine=Engine(values["mode"], values["chunk"], values["target"], budget),
+        foil=values["foil"],
         methods=methods_from_config(values["method"], values),
         unit=values["unit"],
         negative=values["negative"],

@@ -129,6 +129,19 @@ class Some(Rule):
         return "" if fits else f"a list of some of {', '.join(self.options)}"
 
 
+class Text(Rule):
+    """A text that is not blank.
+
+    Example:
+        >>> Text().expected(" ")
+        'a text'
+    """
+
+    def expected(self, value: Any) -> str:
+        """Describe what the setting should be, or return ``""`` for a value that fits."""
+        return "" if isinstance(value, str) and value.strip() else "a text"
+
+
 class Flag(Rule):
     """``True`` or ``False``.
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from shiftlens.analyses.density.compute import Examination, examine
 from shiftlens.analyses.density.controls import ControlTest, Named, removal_control
-from shiftlens.analyses.density.maps import SaliencyMap
+from shiftlens.analyses.density.maps import SaliencyMap, ShiftMap
 from shiftlens.results.verdict import judge
 from shiftlens.scores.samples import Measured
 from shiftlens.scores.scored import Scored
@@ -25,14 +25,14 @@ class ByMethod:
         records: Responses with raw importance or kept scores.
         measured: The same responses with their scores at the settings of the tests.
         samples: Table ``samples`` of these responses.
-        draw: Prompt ids -> the saliency maps of these prompts, base and tuned side by side.
+        draw: Prompt ids -> the maps of these prompts: base and tuned side by side, perhaps the shift between them.
     """
 
     method: Named
     records: Sequence[Scored]
     measured: Sequence[Measured]
     samples: pd.DataFrame
-    draw: Callable[[Sequence[str]], Sequence[SaliencyMap]]
+    draw: Callable[[Sequence[str]], Sequence[SaliencyMap | ShiftMap]]
 
 
 def examine_methods(

@@ -14,9 +14,9 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from shiftlens.analyses.density.maps import SaliencyMap
+from shiftlens.analyses.density.maps import SaliencyMap, ShiftMap
 from shiftlens.models.roles import ROLES
-from shiftlens.results.look import COLORS, INK, PAPER, Z95, label
+from shiftlens.results.look import COLORS, INK, MIDDLE, PAPER, Z95, label
 
 _REGIONS = ("instruction", "context", "other", "template", "first")
 
@@ -176,6 +176,32 @@ def saliency_heatmap(saliency: SaliencyMap) -> go.Figure:
     fig.update_yaxes(tickvals=list(range(len(prompt))), ticktext=prompt, autorange="reversed")
     fig.update_layout(template="plotly_white", title=label(title), height=160 + 16 * len(prompt))
     return fig
+
+
+def shift_heatmap(shift: ShiftMap) -> go.Figure:
+    """Draw the shift map of one response: orange where the tuned model's importance is larger, blue where smaller.
+
+    Args:
+        shift: The map to draw.
+    """
+    most = float(np.abs(shift.shift).max(initial=0)) or 1.0
+    fig = go.Figure()
+    fig.add_heatmap(
+        z=shift.shift.tolist(),
+        customdata=[[label(f"{a} → {b}") for b in shift.response_tokens] for a in shift.prompt_tokens],
+        hovertemplate=f"%{{customdata}}<br>%{{z:+.3g}} {shift.unit}<extra></extra>",
+        colorscale=[[0, COLORS["base"]], [0.5, MIDDLE], [1, COLORS["tuned"]]],
+        zmin=-most,
+        zmax=most,
+        xgap=1,
+        ygap=1,
+        colorbar={"title": shift.unit},
+    )
+    prompt, response = ([label(t) for t in tokens] for tokens in (shift.prompt_tokens, shift.response_tokens))
+    fig.update_xaxes(tickvals=list(range(len(response))), ticktext=response, tickangle=-60)
+    fig.update_yaxes(tickvals=list(range(len(prompt))), ticktext=prompt, autorange="reversed")
+    title = label(f"tuned minus base, {shift.prompt_id}, by {shift.method}")
+    return fig.update_layout(template="plotly_white", title=title, height=160 + 16 * len(prompt))
 
 
 def _panels(datasets: Sequence[str]) -> go.Figure:

@@ -23,6 +23,9 @@
       this.map = data.maps[+box.dataset.map];
       const bytes = atob(this.map.score);
       this.score = Uint8Array.from(bytes, (c) => c.charCodeAt(0));
+      // A shift map has signed bytes: orange where tuned is above base, blue below.
+      this.signed = this.map.role === "shift";
+      if (this.signed) this.score = new Int8Array(this.score.buffer);
       // Columns share the box's width if they fit; otherwise the box scrolls.
       const room = (box.clientWidth - LABELS - BARS - OVERHANG) / this.map.columns.length;
       this.step = Math.max(14, Math.min(22, Math.floor(room)));
@@ -54,7 +57,7 @@
       c.textBaseline = "middle";
       const font = getComputedStyle(document.body).fontFamily;
       const ink = css("--ink"), quiet = css("--quiet"), rule = css("--rule"), hover = css("--hover");
-      const color = css(`--${map.role}`);
+      const up = css("--tuned"), down = css("--base"), color = this.signed ? ink : css(`--${map.role}`);
       const left = LABELS + BARS;
       const x0 = left - box.scrollLeft, y0 = HEAD - box.scrollTop;
       const cols = map.columns.length, rows = map.rows.length;
@@ -76,8 +79,8 @@
           c.fillStyle = hover;
           c.fillRect(x0 + k * step, y0 + r * CELL, step - 1, CELL - 1);
           if (!s) continue;
-          c.globalAlpha = 0.12 + 0.88 * Math.min(1, s / data.levels);
-          c.fillStyle = color;
+          c.globalAlpha = this.signed ? Math.abs(s) / 127 : 0.12 + 0.88 * Math.min(1, s / data.levels);
+          c.fillStyle = this.signed ? (s > 0 ? up : down) : color;
           c.fillRect(x0 + k * step, y0 + r * CELL, step - 1, CELL - 1);
         }
         c.globalAlpha = 1;
@@ -98,8 +101,8 @@
           c.fillText(cut(c, shown(map.rows[r]), LABELS - 14), 9, y + CELL / 2);
           c.fillStyle = rule;
           c.fillRect(LABELS, y + 3, BARS - 8, CELL - 7);
-          c.fillStyle = color;
-          c.fillRect(LABELS, y + 3, (BARS - 8) * map.density[r], CELL - 7);
+          c.fillStyle = this.signed ? (map.density[r] > 0 ? up : down) : color;
+          c.fillRect(LABELS, y + 3, (BARS - 8) * Math.abs(map.density[r]), CELL - 7);
         }
       });
 
@@ -118,7 +121,7 @@
       c.font = `11px ${font}`;
       c.fillStyle = quiet;
       c.fillText("prompt", 9, HEAD - 9);
-      c.fillText("density", LABELS, HEAD - 9);
+      c.fillText(this.signed ? "net" : "density", LABELS, HEAD - 9);
     }
 
     point(event) {
@@ -131,9 +134,13 @@
       if (r >= rows) r = -1;
       if (k >= cols) k = -1;
       this.at = { r, k };
-      const row = r < 0 ? "" : `${shown(map.rows[r])} (${data.regions[map.regions[r]]}, density ${map.density[r].toFixed(2)})`;
+      const signed = (value) => `${value > 0 ? "+" : ""}${+value.toPrecision(2)} ${map.unit}`;
+      const weight = r < 0 ? "" : this.signed ? `net ${signed(map.net[r])}` : `density ${map.density[r].toFixed(2)}`;
+      const row = r < 0 ? "" : `${shown(map.rows[r])} (${data.regions[map.regions[r]]}, ${weight})`;
       const column = k < 0 ? "" : shown(map.columns[k]);
-      if (row && column) showTip(`${row} → ${column}\nS = ${this.score[r * cols + k]} of ${data.levels}`, event.clientX, event.clientY);
+      const s = this.score[r * cols + k];
+      const value = this.signed ? signed(Math.sign(s) * (s / 127) ** 2 * map.most) : `S = ${s} of ${data.levels}`;
+      if (row && column) showTip(`${row} → ${column}\n${value}`, event.clientX, event.clientY);
       else if (row && x < LABELS + BARS) showTip(row, event.clientX, event.clientY);
       else if (column && y < HEAD) showTip(column, event.clientX, event.clientY);
       else hideTip();

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -48,6 +50,66 @@ class SaliencyMap:
     response: str
     followed: bool | None
     method: str = ""
+
+
+@dataclass(frozen=True)
+class ShiftMap:
+    """Contributions to the shift of one response, as drawn in a shift map beside the saliency maps of its prompt.
+
+    Args:
+        prompt_id: Id of the prompt.
+        prompt_tokens: [prompt] Prompt tokens as text.
+        response_tokens: [response] Response tokens of the tuned model as text.
+        regions: [prompt] Region of each prompt token, one of :data:`REGIONS`.
+        shift: [prompt, response] Importance in the tuned model minus that in the base model.
+        unit: Unit of ``shift``: ``nats`` or ``logits``.
+        method: What findings call the method of attribution.
+    """
+
+    prompt_id: str
+    prompt_tokens: Sequence[str]
+    response_tokens: Sequence[str]
+    regions: Sequence[str]
+    shift: Float[np.ndarray, "prompt response"]
+    unit: str
+    method: str
+    role: ClassVar[str] = "shift"
+
+    @property
+    def net(self) -> Float[np.ndarray, " prompt"]:
+        """[prompt] Net shift of each prompt token over the response."""
+        net: Float[np.ndarray, " prompt"] = self.shift.sum(axis=1)
+        return net
+
+    def most_moving(self, count: int = 5) -> list[tuple[str, float]]:
+        """Return the prompt tokens with the largest net shift and that shift, largest first.
+
+        Args:
+            count: Number of tokens.
+        """
+        order = np.argsort(-np.abs(self.net), kind="stable")[:count]
+        return [(self.prompt_tokens[i].strip() or "␣", float(self.net[i])) for i in order if self.net[i]]
+
+    def packed(self) -> dict[str, Any]:
+        """Return the map as ``maps.js`` reads it, a signed byte per cell.
+
+        A byte q stands for ``sign(q) (q / 127)^2 most``, so that small values keep their digits beside large ones.
+        """
+        most, net = float(np.abs(self.shift).max(initial=0)), np.abs(self.net).max(initial=0)
+        root = np.sqrt(np.abs(self.shift) / most) if most else np.zeros(self.shift.shape)
+        return {
+            "role": self.role,
+            "rows": list(self.prompt_tokens),
+            "columns": list(self.response_tokens),
+            "regions": [REGIONS.index(region) for region in self.regions],
+            "density": [round(float(value), 4) for value in self.net / (net or 1.0)],
+            "net": [round(float(value), 4) for value in self.net],
+            "most": most,
+            "unit": self.unit,
+            "score": base64.b64encode(
+                np.rint(127 * np.sign(self.shift) * root).astype(np.int8).tobytes()
+            ).decode(),
+        }
 
 
 def choose_prompts(samples: pd.DataFrame, prompt: str | None, count: int) -> list[str]:

@@ -15,8 +15,8 @@ import plotly.graph_objects as go
 from shiftlens.analyses.density.across_methods import ByMethod, methods_table
 from shiftlens.analyses.density.compute import Examination
 from shiftlens.analyses.density.controls import Named
-from shiftlens.analyses.density.figures import density_by_region, position_profile, saliency_heatmap
-from shiftlens.analyses.density.maps import REGIONS, SaliencyMap
+from shiftlens.analyses.density.figures import density_by_region, position_profile, saliency_heatmap, shift_heatmap
+from shiftlens.analyses.density.maps import REGIONS, SaliencyMap, ShiftMap
 from shiftlens.analyses.density.sensitivity_figure import sensitivity_map
 from shiftlens.models.roles import ROLES
 from shiftlens.results.render import render
@@ -173,7 +173,7 @@ def density_tiles(samples: pd.DataFrame) -> list[Tile]:
     return tiles
 
 
-def maps_html(maps: Sequence[SaliencyMap], samples: pd.DataFrame, L: int, picture_b: int) -> str:
+def maps_html(maps: Sequence[SaliencyMap | ShiftMap], samples: pd.DataFrame, L: int, picture_b: int) -> str:
     """Render the HTML of the maps with the texts of their prompts; ``maps.js`` draws the maps in the browser."""
     return render(
         _HERE / "maps.html.j2", prompts=_prompts(maps, samples), picture_b=picture_b, data=_map_data(maps, L)
@@ -211,7 +211,7 @@ def _sensitivity(table: pd.DataFrame) -> tuple[str, go.Figure]:
     return data, sensitivity_map(table, data)
 
 
-def _gallery(maps: Mapping[str, Sequence[SaliencyMap]]) -> Mapping[str, go.Figure]:
+def _gallery(maps: Mapping[str, Sequence[SaliencyMap | ShiftMap]]) -> Mapping[str, go.Figure]:
     """Draw one heatmap per map, numbered by prompt, because loggers refuse some characters of prompt ids."""
     numbers: dict[str, int] = {}
     figures = {}
@@ -221,14 +221,17 @@ def _gallery(maps: Mapping[str, Sequence[SaliencyMap]]) -> Mapping[str, go.Figur
         )  # those of the headline have no method in the name
         for saliency in drawn:
             number = numbers.setdefault(saliency.prompt_id, len(numbers))
-            figures[f"maps/{number}/{behind}{saliency.role}"] = saliency_heatmap(saliency)
+            fig = shift_heatmap(saliency) if isinstance(saliency, ShiftMap) else saliency_heatmap(saliency)
+            figures[f"maps/{number}/{behind}{saliency.role}"] = fig
     return figures
 
 
-def _map_data(maps: Sequence[SaliencyMap], L: int) -> dict[str, Any]:
-    largest = max((int(m.score.max(initial=0)) for m in maps), default=1)
+def _map_data(maps: Sequence[SaliencyMap | ShiftMap], L: int) -> dict[str, Any]:
+    largest = max((int(m.score.max(initial=0)) for m in maps if isinstance(m, SaliencyMap)), default=1)
     packed = [
-        {
+        m.packed()
+        if isinstance(m, ShiftMap)
+        else {
             "role": m.role,
             "rows": list(m.prompt_tokens),
             "columns": list(m.response_tokens),
@@ -242,14 +245,16 @@ def _map_data(maps: Sequence[SaliencyMap], L: int) -> dict[str, Any]:
     return {"levels": max(L, largest, 1), "regions": REGIONS, "maps": packed}
 
 
-def _prompts(maps: Sequence[SaliencyMap], samples: pd.DataFrame) -> list[dict[str, Any]]:
+def _prompts(maps: Sequence[SaliencyMap | ShiftMap], samples: pd.DataFrame) -> list[dict[str, Any]]:
     """Group the maps by prompt, in order, each with its index in the embedded data."""
     texts: dict[str, str] = {}
     if "prompt" in samples:
         texts = dict(zip(samples["id"].astype(str), samples["prompt"].astype(str), strict=True))
     groups: dict[str, list[dict[str, Any]]] = {}
     for index, saliency in enumerate(maps):
-        entry = {"index": index, "map": saliency, "heaviest": _heaviest(saliency)}
+        moving = saliency.most_moving() if isinstance(saliency, ShiftMap) else []
+        heaviest = [] if isinstance(saliency, ShiftMap) else _heaviest(saliency)
+        entry = {"index": index, "map": saliency, "heaviest": heaviest, "moving": moving}
         groups.setdefault(saliency.prompt_id, []).append(entry)
     return [
         {"id": name, "text": texts.get(name, "".join(entries[0]["map"].prompt_tokens)), "maps": entries}

@@ -90,7 +90,7 @@ class Integrated(Method):
                 return replace(explained, residual=torch.zeros(response))
             base = replacement(model, self.baseline)
             # The text as it is; the token that it is contrasted with stays the same along the path.
-            whole, reading, foils = _target(model, input_ids, response, engine)
+            whole, reading, foils = _target(model, input_ids, response, engine, engine.contrast(response))
             with EmbeddingPath(model, sources, base, 0.0):
                 start, *_ = _target(model, input_ids, response, engine, foils)
             integral = torch.zeros(len(sources), response, dtype=torch.float64)

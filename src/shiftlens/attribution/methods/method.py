@@ -33,6 +33,19 @@ class Method(ABC):
     jointly: ClassVar[bool] = False
     """Whether the importance of a word or sentence is more than the sum over its tokens: :meth:`explain_units`."""
 
+    def logarithmic(self, target: str) -> bool:
+        """Return whether the values of a target add up in log p(y), so that those of two models may be subtracted.
+
+        Args:
+            target: What is explained, one of :data:`~shiftlens.attribution.targets.TARGETS`.
+
+        Example:
+            >>> from shiftlens.attribution.methods import Ablation, Gradient
+            >>> Gradient().logarithmic("probability"), Ablation().logarithmic("probability")
+            (True, True)
+        """
+        return target != "probability" or self.form == "loss" or self.shares
+
     @property
     @abstractmethod
     def words(self) -> str:

@@ -82,7 +82,7 @@ def removal(
     places = [place for unit in units for place in unit]
     check_places(len(input_ids), places, response, 1 if engine.chunk is None else engine.chunk)
     ids = torch.tensor(input_ids, device=model.get_input_embeddings().weight.device)
-    text = Text(ids, response, stored(engine.target), replacement(model, by, neutral))
+    text = Text(ids, response, stored(engine.target), replacement(model, by, neutral), engine.contrast(response))
     packs = changing_rotations(model, len(input_ids)) is None and _takes_packs(model)
     suffixes = _suffixes(text, units, by == "delete", whole=not packs)
     if packs:

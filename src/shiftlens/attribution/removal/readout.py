@@ -19,7 +19,7 @@ class Readout(NamedTuple):
 
     Args:
         value: [response] the target.
-        foil: [response] the strongest token beside y_m, held fixed where a text is changed.
+        foil: [response] the token that y_m is held against, by default the strongest other one; held fixed where a text is changed.
         reading: Log probabilities and ranks.
     """
 
@@ -28,19 +28,29 @@ class Readout(NamedTuple):
     reading: Reading
 
 
-def read(logits: Float[Tensor, "response vocab"], wanted: Int[Tensor, " response"], target: str) -> Readout:
+def read(
+    logits: Float[Tensor, "response vocab"],
+    wanted: Int[Tensor, " response"],
+    target: str,
+    given: Int[Tensor, " response"] | None = None,
+) -> Readout:
     """Read the unchanged text.
 
     Args:
         logits: [response, vocab] Logits that predict the response; they are overwritten.
         wanted: [response] Ids of the response.
         target: ``log_probability`` or ``logit_difference``.
+        given: [response] Foils in place of the strongest other tokens, see
+            :func:`~shiftlens.attribution.targets.at_logits`.
     """
     readings, foils = [], []
     for block, own in zip(logits.split(_BLOCK), wanted.split(_BLOCK), strict=True):
         readings.append(at_logits(block, own, "log_probability")[1])
         foils.append(block.scatter(1, own[:, None], -torch.inf).argmax(-1))
     foil = torch.cat(foils)
+    if given is not None:
+        given = given.to(foil.device)
+        foil = torch.where(given == wanted, foil, given)
     reading = Reading(*map(torch.cat, zip(*readings, strict=True)))
     return Readout(measure(logits, wanted, foil, target), foil, reading)
 

@@ -31,16 +31,18 @@ class Text:
         response: Number of response tokens.
         target: ``log_probability`` or ``logit_difference``.
         vector: [width] Embedding that takes the place of a removed one.
+        foils: [response] Ids that ``logit_difference`` subtracts the logits of; ``None`` for the strongest others.
     """
 
     ids: Int[Tensor, " total"]
     response: int
     target: str
     vector: Float[Tensor, " width"]
+    foils: Int[Tensor, " response"] | None = None
 
     def read(self, logits: Float[Tensor, "response vocab"]) -> Readout:
         """Read the unchanged text off its logits, which are overwritten."""
-        return read(logits, self.ids[-self.response :].to(logits.device), self.target)
+        return read(logits, self.ids[-self.response :].to(logits.device), self.target, self.foils)
 
     def after(
         self, logits: Float[Tensor, "affected vocab"], before: Readout, suffixes: Sequence[Suffix]

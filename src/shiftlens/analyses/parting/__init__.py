@@ -1,0 +1,1 @@
+"""Parting: what decides between the two models' tokens where their greedy responses part ways."""
