@@ -19,7 +19,7 @@ class Readout(NamedTuple):
 
     Args:
         value: [response] the target.
-        foil: [response] the token that y_m is held against, by default the strongest other one; held fixed where a text is changed.
+        foil: [response] the token that y_m is held against, fixed where a text is changed.
         reading: Log probabilities and ranks.
     """
 
