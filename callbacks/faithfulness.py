@@ -61,13 +61,13 @@ class Faithfulness(RowView):
         values = {"n": n, "by": by, "shares": shares, "tokens": tokens, "sanity": sanity, "seed": seed}
         problems = setting_problems(values, self.rules, "callbacks.faithfulness.")
         by_label: dict[str, Method] = {}
-        for value in (*methods, RANDOM) if RANDOM not in methods else methods:
+        for value in (*methods, RANDOM):
             try:
                 method = method_from_config(value)
             except ConfigError as error:
                 problems.append(f"callbacks.faithfulness.methods: {error}")
                 continue
-            by_label[_label(method, by_label)] = method
+            by_label.setdefault(method.label, method)
         refuse(problems)
         self.n, self.sanity, self.seed = n, sanity, seed
         self._sampling = Sampling(by_label, tuple(by), tuple(shares), tokens, seed)
@@ -104,9 +104,3 @@ class Faithfulness(RowView):
         count = len(roles["base"].requests)
         chosen = np.random.default_rng(self.seed).choice(count, min(self.n, count), replace=False)
         return sorted(chosen.tolist())
-
-
-def _label(method: Method, taken: Mapping[str, Method]) -> str:
-    """Return the name of a method, with its settings where another has the name already."""
-    settings = "_".join(str(value) for value in method.identity().values())
-    return f"{method.name}_{settings}" if method.name in taken else method.name

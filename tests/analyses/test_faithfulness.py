@@ -1,4 +1,4 @@
-"""The comparison of the estimate with exact removal."""
+"""Importance and exact removal rank prompt tokens: the correlation, its means over prompts, and the sample."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
     lengths = analysis.tables["samples"].set_index(["role", "id"])["n_response"]
     rows = table.groupby(["role", "id", "method", "by"]).size()
     assert all(count == lengths[role, name] for (role, name, *_), count in rows.items())
-    assert "ablation for 4" in told
+    assert "ablation for 4," in told  # zero and mean for 2 prompts
     again, told = analyze(tmp_path, pair, *words)
     assert "to explain" not in told
     pd.testing.assert_frame_equal(again.tables["faithfulness"], table)

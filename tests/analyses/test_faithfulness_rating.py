@@ -19,7 +19,8 @@ from shiftlens.report.page import render_report
 from shiftlens.results.finding import Finding
 from shiftlens.stats.multiple_testing import holm
 
-PROMPTS = ("a b c d", "fix me now", "words in order", "the grammar goes", "please him", "French, please", "b a c")
+WORDS = ("fix", "me", "the", "words", "in", "order", "grammar", "goes", "please", "him", "French", "translate")
+PROMPTS = 24
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ class Reversed(Planted):
 
 @pytest.fixture(scope="module")
 def ran(pair, tmp_path_factory):
-    records = [{"id": str(i), "text": f"{text} {text}", "instruction": [[0, 4]]} for i, text in enumerate(PROMPTS)]
-    words = ["callbacks=faithfulness", "callbacks.faithfulness.n=7", "callbacks.faithfulness.sanity=2"]
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.permutation(WORDS)[:6]) for _ in range(PROMPTS)]
+    records = [{"id": str(i), "text": text, "instruction": [[0, 4]]} for i, text in enumerate(texts)]
+    own = {"n": PROMPTS, "sanity": 0, "tokens": 0, "by": "[zero,mean]", "shares": "[0.1,0.4]"}
+    words = ["callbacks=faithfulness", *(f"callbacks.faithfulness.{key}={value}" for key, value in own.items())]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, "planted", Planted)
         patch.setitem(METHODS, "reversed", Reversed)

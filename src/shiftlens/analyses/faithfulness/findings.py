@@ -176,5 +176,6 @@ def _over_methods(found: list[tuple[tuple[str, bool, str], Finding]]) -> list[Fi
     corrected: dict[int, Finding] = {}
     for _, same in groupby(order, key=lambda i: found[i][0]):
         members = list(same)
-        corrected.update(zip(members, holm([found[i][1] for i in members], "methods"), strict=True))
+        findings = [found[i][1] for i in members]
+        corrected.update(zip(members, holm(findings, "methods") if len(findings) > 1 else findings, strict=True))
     return [corrected[i] for i in range(len(found))]

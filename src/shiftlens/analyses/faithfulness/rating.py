@@ -81,7 +81,8 @@ def rate(scores: pd.DataFrame, words: Mapping[str, str], seed: int = 0) -> list[
         methods = [method for method in words if method in wide]
         blanks = [Rating(role, scope, metric, at, measure, m, 0, Comparison(), pd.Series(), None) for m in methods]
         rated = [_rate(blank, wide, words, data, seed) for blank in blanks]
-        corrected = iter(holm([one.finding for one in rated if one.finding is not None], "methods"))
+        findings = [one.finding for one in rated if one.finding is not None]
+        corrected = iter(holm(findings, "methods") if len(findings) > 1 else findings)
         ratings += [one if one.finding is None else replace(one, finding=next(corrected)) for one in rated]
     return ratings
 

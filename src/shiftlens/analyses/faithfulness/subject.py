@@ -55,9 +55,7 @@ class Sampling:
     def estimates(self) -> dict[str, Method]:
         """The methods that are neither exact removal nor random, by label."""
         return {
-            label: method
-            for label, method in self.methods.items()
-            if not isinstance(method, Ablation) and label != RANDOM
+            label: method for label, method in self.methods.items() if not method.exact and method.name != RANDOM
         }
 
 
@@ -128,12 +126,16 @@ class Subject:
         return frame
 
     def _by(self, method: Method) -> Request:
-        """Build the request to explain the response by a method, token by token."""
+        """Build the request to explain the response by a method, token by token; the run's own where it is that."""
         request = self.role.requests[self.number]
-        if method == request.method and request.units is None:
+        units = request.units
+        by_unit = method.jointly and units is not None and units.used(len(self.row.log_probability))
+        if method == request.method and not by_unit:
             return request
         own = given(request, self.role, self.row, self.role)
-        return keyed(replace(own, include_response=False, units=None, method=method), self.role)
+        # Units that are not used stay, so that the key is that of the run's own rows by this method.
+        own = replace(own, include_response=False, units=None if by_unit else units, method=method)
+        return keyed(own, self.role)
 
     def _randomised(self, method: Method, depth: float) -> Request:
         """Build the request to explain the first tokens of the response while layers are random."""
