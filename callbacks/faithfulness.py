@@ -34,8 +34,7 @@ class Faithfulness(RowView):
         n: Number of prompts in the sample; all prompts if there are fewer.
         by: What replaces an embedding in the exact removals; the removals are also compared with each other.
         shares: Shares of the prompt tokens that the deletion and insertion curves remove.
-        tokens: Number of response tokens per response with curves of their own; the sanity check explains as many,
-            from the first on.
+        tokens: Number of response tokens per response with curves of their own, drawn at random.
         sanity: Number of prompts on which attributions are repeated with random weights in the upper layers.
         seed: Random seed for the sample, the random layers and the bootstrap intervals.
 
@@ -54,7 +53,7 @@ class Faithfulness(RowView):
         n: int = 8,
         by: Sequence[str] = ("zero", "mean"),
         shares: Sequence[float] = (0.05, 0.1, 0.2, 0.5),
-        tokens: int = 6,
+        tokens: int = 2,
         sanity: int = 4,
         seed: int = 0,
     ) -> None:

@@ -15,15 +15,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.random_method import RandomImportance
 from helpers.tiny import save_pair
 
 import shiftlens as sl
-from shiftlens.attribution.methods import METHODS
 from shiftlens.errors import SourceError
 
 torch.set_num_threads(1)
-METHODS.setdefault("random", RandomImportance)
 collect_ignore_glob = ["*conftest.py"]  # fixtures only: doctests would import several modules of one name
 
 

@@ -19,6 +19,8 @@ from shiftlens.attribution.role import Role, given, keyed
 
 DEPTHS = (0.25, 0.5, 1.0)
 """Shares of the layers whose weights are randomised, from the top."""
+CHECKED = 6
+"""Number of response tokens, from the first on, that are explained again while layers are random."""
 Known = Mapping[str, Row]
 """Key -> row, as far as they are known."""
 
@@ -111,7 +113,7 @@ class Subject:
         """Compare each estimate with itself after layers were randomised: ``method, at, value``."""
         rows = []
         for label, method in self.sampling.estimates.items() if self.is_checked else ():
-            own = self._relative(method, known)[:, : self.sampling.tokens]
+            own = self._relative(method, known)[:, :CHECKED]
             for depth in DEPTHS:
                 other = known[self._randomised(method, depth).key].relative()
                 correlation = rank_correlation(own, other)
@@ -126,7 +128,7 @@ class Subject:
         return frame
 
     def _by(self, method: Method) -> Request:
-        """Build the request to explain the response by a method, token by token; the run's own where it is that."""
+        """Build the request to explain the response by a method, token by token; the run's own if it is that."""
         request = self.role.requests[self.number]
         units = request.units
         by_unit = method.jointly and units is not None and units.used(len(self.row.log_probability))
@@ -139,18 +141,17 @@ class Subject:
 
     def _randomised(self, method: Method, depth: float) -> Request:
         """Build the request to explain the first tokens of the response while layers are random."""
-        own = self._by(method)
-        response = tuple(self.row.response_ids[: self.sampling.tokens].tolist())
         random = Randomised(method, depth, self.sampling.seed)
+        own = self._by(method)
+        response = tuple(self.row.response_ids[:CHECKED].tolist())
         return keyed(replace(own, response_ids=response, include_response=False, method=random), self.role)
 
     def _removed(self, orders: Mapping[Order, Float[np.ndarray, " prompt"]]) -> Request:
         """Build the request for the losses without each set of tokens that a curve removes."""
-        places = self.row.prompt_index
+        own, places = self._by(Ablation("zero")), self.row.prompt_index
         sets = tuple(tuple(places[list(one)].tolist()) for one in distinct_sets(orders, self.sampling.shares))
-        return keyed(
-            replace(self._by(Ablation("zero")), prompt_index=(), include_response=False, sets=sets), self.role
-        )
+        own = replace(own, response_ids=tuple(self.row.response_ids.tolist()), include_response=False)
+        return keyed(replace(own, prompt_index=(), units=None, sets=sets), self.role)
 
     def _orders(self, known: Known) -> dict[Order, Float[np.ndarray, " prompt"]]:
         """Return the importance by which the curves order the tokens: for the whole response, for some tokens."""
