@@ -1,87 +1,105 @@
-"""Compares gradient x embedding with exact ablation on a sample of prompts."""
+"""Compares methods of attribution with exact removal on a sample of prompts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 
-from shiftlens.analyses.faithfulness.compute import faithfulness_rows, rank_correlation
-from shiftlens.analyses.faithfulness.section import faithfulness_section
+from shiftlens.analyses.faithfulness.rating import RANDOM
+from shiftlens.analyses.faithfulness.section import Measured, faithfulness_section
+from shiftlens.analyses.faithfulness.subject import Sampling, Subject
 from shiftlens.attribution import Request, Row
-from shiftlens.attribution.methods import Ablation, Gradient, Method
-from shiftlens.attribution.removal import REMOVALS
-from shiftlens.attribution.role import Role, Rows, given, keyed
+from shiftlens.attribution.methods import REPLACEMENTS, Method, method_from_config
+from shiftlens.attribution.role import Role, Rows
 from shiftlens.callbacks.base import RowView
+from shiftlens.errors import ConfigError
 from shiftlens.models.roles import ROLES
 from shiftlens.results.section import Section
-from shiftlens.support.setting_rules import SEED, Number, Rule, Some, refuse, setting_problems
+from shiftlens.support.setting_rules import SEED, Number, Rule, Shares, Some, refuse, setting_problems
 
 
 class Faithfulness(RowView):
-    """Measures the rank correlation of importance and ablation.
+    """Measures how faithful methods of attribution are to the exact removal of prompt tokens.
 
-    Each model explains its own responses. A prompt costs one forward pass per
-    prompt token and way to remove it, each from that token on. The
-    formulas are in :mod:`shiftlens.analyses.faithfulness.compute`.
+    Each model explains its own responses. Every row is kept in the ledger, so an interrupted run goes on where it
+    stopped. A prompt costs a forward pass per prompt token and replacement, and up to
+    ``2 len(shares) (1 + tokens)`` of them per method for the curves. The formulas are in
+    :mod:`shiftlens.analyses.faithfulness`.
 
     Args:
+        methods: Methods that are compared, as ``saliency.method`` names one; ``random`` is always among them.
         n: Number of prompts in the sample; all prompts if there are fewer.
-        by: How tokens are removed, some of :data:`~shiftlens.attribution.removal.suffixes.REMOVALS`; with ``zero``
-            and ``mean``, these two ablations are also compared with each other.
-        seed: Random seed for the sample and the bootstrap intervals.
+        by: What replaces an embedding in the exact removals; the removals are also compared with each other.
+        shares: Shares of the prompt tokens that the deletion and insertion curves remove.
+        tokens: Number of response tokens per response with curves of their own, drawn at random.
+        sanity: Number of prompts on which attributions are repeated with random weights in the upper layers.
+        seed: Random seed for the sample, the random layers and the bootstrap intervals.
 
     Raises:
         ConfigError: A setting has an invalid value.
     """
 
-    rules: ClassVar[Mapping[str, Rule]] = {"n": Number(1), "by": Some(REMOVALS), "seed": SEED}
+    rules: ClassVar[Mapping[str, Rule]] = {
+        "n": Number(1), "by": Some(REPLACEMENTS), "shares": Shares(), "tokens": Number(0), "sanity": Number(0),
+        "seed": SEED,
+    }  # fmt: skip
 
-    def __init__(self, n: int = 8, by: Sequence[str] = ("zero", "mean"), seed: int = 0) -> None:
-        values = {"n": n, "by": by, "seed": seed}
-        refuse(setting_problems(values, self.rules, "callbacks.faithfulness."))
-        self.n, self.by, self.seed = n, tuple(by), seed
+    def __init__(
+        self,
+        methods: Sequence[Any] = ("gradient", "ablation", "random"),
+        n: int = 8,
+        by: Sequence[str] = ("zero", "mean"),
+        shares: Sequence[float] = (0.05, 0.1, 0.2, 0.5),
+        tokens: int = 2,
+        sanity: int = 4,
+        seed: int = 0,
+    ) -> None:
+        values = {"n": n, "by": by, "shares": shares, "tokens": tokens, "sanity": sanity, "seed": seed}
+        problems = setting_problems(values, self.rules, "callbacks.faithfulness.")
+        by_label: dict[str, Method] = {}
+        for value in (*methods, RANDOM):
+            try:
+                method = method_from_config(value)
+            except ConfigError as error:
+                problems.append(f"callbacks.faithfulness.methods: {error}")
+                continue
+            by_label.setdefault(method.label, method)
+        refuse(problems)
+        self.n, self.sanity, self.seed = n, sanity, seed
+        self._sampling = Sampling(by_label, tuple(by), tuple(shares), tokens, seed)
 
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
-        """Return requests for the model's own responses to the sample; once known, for their ablations."""
+        """Return requests for the model's own responses to the sample; once known, for all that is compared."""
         own = [roles[name].requests[i] for i in self._sample(roles)]
         if any(request.key not in rows[name] for request in own):
             return own
-        known = [(request, rows[name][request.key]) for request in own]
-        methods = [Gradient(), *map(Ablation, self.by)]
-        return [_by(method, request, roles[name], row) for request, row in known for method in methods]
+        return [
+            request for subject in self._subjects(name, roles, rows) for request in subject.requests(rows[name])
+        ]
 
     def section(self, roles: Mapping[str, Role], rows: Rows) -> Section:
-        """Return the section with the table ``faithfulness`` and its findings."""
-        frames = []
-        for name in ROLES:
-            role, known = roles[name], rows[name]
-            for i in self._sample(roles):
-                encoded, request = role.encoded[i], role.requests[i]
-                row = known[request.key]
-                estimate = known[_by(Gradient(), request, role, row).key].relative()[: len(encoded.tokens)]
-                exact = {by: known[_by(Ablation(by), request, role, row).key].relative() for by in self.by}
-                correlations = {by: rank_correlation(estimate, values) for by, values in exact.items()}
-                if {"zero", "mean"} <= exact.keys():
-                    correlations["zero_vs_mean"] = rank_correlation(exact["zero"], exact["mean"])
-                for by, values in correlations.items():
-                    prompt = encoded.prompt
-                    frames.append(faithfulness_rows(name, prompt.id, prompt.dataset, by, values, row.probability))
-        table = pd.concat(frames, ignore_index=True)
-        return faithfulness_section(table, self.seed)
+        """Return the section with the tables ``faithfulness*`` and their findings."""
+        subjects = [(name, subject) for name in ROLES for subject in self._subjects(name, roles, rows)]
+
+        def table(measure: Callable[[Subject, Mapping[str, Row]], pd.DataFrame]) -> pd.DataFrame:
+            frames = [measure(subject, rows[name]).assign(role=name) for name, subject in subjects]
+            return pd.concat(frames, ignore_index=True)
+
+        measured = Measured(table(Subject.correlations), table(Subject.points), table(Subject.sanity))
+        words = {label: method.words for label, method in self._sampling.methods.items()}
+        sampling = self._sampling
+        return faithfulness_section(measured, words, list(sampling.estimates), list(sampling.removals), self.seed)
+
+    def _subjects(self, name: str, roles: Mapping[str, Role], rows: Rows) -> Iterator[Subject]:
+        sample, role = self._sample(roles), roles[name]
+        checked = set(np.random.default_rng(self.seed).permutation(sample)[: self.sanity].tolist())
+        for i in sample:
+            yield Subject(self._sampling, role, i, rows[name][role.requests[i].key], i in checked)
 
     def _sample(self, roles: Mapping[str, Role]) -> list[int]:
         count = len(roles["base"].requests)
         chosen = np.random.default_rng(self.seed).choice(count, min(self.n, count), replace=False)
         return sorted(chosen.tolist())
-
-
-def _by(method: Method, request: Request, role: Role, row: Row) -> Request:
-    """Build the request to explain a row's response by a method; the run's own if that is its method."""
-    if type(method) is type(request.method) is Gradient:
-        return request
-    own = given(request, role, row, role)
-    return keyed(replace(own, include_response=False, method=method), role)

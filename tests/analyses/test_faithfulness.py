@@ -1,4 +1,4 @@
-"""The comparison of the estimate with exact removal."""
+"""Importance and exact removal rank prompt tokens: the correlation, its means over prompts, and the sample."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_prompts_not_tokens_are_the_unit():
     }
     table = pd.DataFrame(
         [
-            {"role": role, "id": name, "dataset": "d", "by": "zero", "spearman": value}
+            {"role": role, "id": name, "dataset": "d", "method": "gradient", "by": "zero", "spearman": value}
             for role, prompts in spearman.items()
             for name, values in prompts.items()
             for value in values
         ]
     )
-    found = {f.name: f for f in faithfulness_findings(table)}
+    found = {f.name: f for f in faithfulness_findings(table, {"gradient": "gradient x embedding"})}
     assert found["faithfulness/zero_in_base"].effect == pytest.approx((0.2 + 0.7 + 0.1) / 3)
     change = found["faithfulness/zero_base_vs_tuned"]
     assert change.effect == pytest.approx(((0.5 - 0.2) + (0.4 - 0.7) + (0.9 - 0.1)) / 3)
@@ -53,9 +53,12 @@ def test_prompts_not_tokens_are_the_unit():
 
 def test_all_faults_of_the_settings_at_once():
     with pytest.raises(ConfigError) as error:
-        Faithfulness(n=0, by=["noise"])
-    assert "faithfulness.n=0" in str(error.value)
-    assert "by=['noise']" in str(error.value)
+        Faithfulness(n=0, by=["noise"], methods=["gradient", "magic"], shares=[0.5, 0.1], tokens=-1, sanity=-1)
+    for fault in (
+        "faithfulness.n=0", "by=['noise']", "methods: saliency.method=magic", "shares=[0.5, 0.1]", "tokens=-1",
+        "sanity=-1",
+    ):  # fmt: skip
+        assert fault in str(error.value)
 
 
 def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
@@ -63,14 +66,16 @@ def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
     words += ["saliency.method=gradient"]
     analysis, told = analyze(tmp_path, pair, *words)
     table = analysis.tables["faithfulness"]
-    assert table.groupby(["role", "by"])["id"].nunique().to_dict() == dict.fromkeys(
-        [(role, by) for role in ("base", "tuned") for by in ("zero", "mean", "zero_vs_mean")], 2
+    compared = [(method, by) for method in ("gradient", "random") for by in ("zero", "mean")]
+    compared += [("ablation", "mean"), ("removals", "zero_vs_mean")]  # not removal with itself
+    assert table.groupby(["role", "method", "by"])["id"].nunique().to_dict() == dict.fromkeys(
+        [(role, *pair) for role in ("base", "tuned") for pair in compared], 2
     )
     assert set(table.loc[table["role"] == "base", "id"]) == set(table.loc[table["role"] == "tuned", "id"])
     lengths = analysis.tables["samples"].set_index(["role", "id"])["n_response"]
-    rows = table.groupby(["role", "id", "by"]).size()
-    assert all(count == lengths[role, name] for (role, name, _), count in rows.items())
-    assert "packed for 4" in told
+    rows = table.groupby(["role", "id", "method", "by"]).size()
+    assert all(count == lengths[role, name] for (role, name, *_), count in rows.items())
+    assert told.count("ablation for 2\n") == 2  # each model's sets of tokens, in one call for a prompt
     again, told = analyze(tmp_path, pair, *words)
     assert "to explain" not in told
     pd.testing.assert_frame_equal(again.tables["faithfulness"], table)

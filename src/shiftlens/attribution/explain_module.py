@@ -100,12 +100,11 @@ class AttributionModule(LightningModule):
         others = [*request.outside, *own]
         method, units, engine = request.method, request.units, request.target_of(self.engine)
         by_unit = units is not None and method.jointly and units.used(len(response))
+        sets: Sequence[Sequence[int]] | None = request.sets
         if units is not None and by_unit:
-            members = [*_members(units.of, request.prompt_index), *([place] for place in others)]
-            explained, sources = (
-                method.explain_units(self.model, ids, members, len(response), engine),
-                len(members),
-            )
+            sets = [*_members(units.of, request.prompt_index), *([place] for place in own)]
+        if sets is not None:
+            explained, sources = method.explain_units(self.model, ids, sets, len(response), self.engine), len(sets)
         else:
             places = [*request.prompt_index, *others]
             explained, sources = method.explain(self.model, ids, places, len(response), engine), len(places)
@@ -133,7 +132,7 @@ class AttributionModule(LightningModule):
             finished=finished,
             engine=explained.mode,
             method=method.name,
-            unit=units.name if units is not None and by_unit else "token",
+            unit=units.name if units is not None and by_unit else "token" if sets is None else "set",
             form=method.form,
             target=engine.target,
             outside=np.asarray(request.outside, np.int32) if request.outside else None,

@@ -58,7 +58,8 @@ class Row:
         finished: whether the model ended the response itself.
         engine: Mode of the engine that explained it.
         method: Name of the method of attribution.
-        unit: What one source of the prompt is: ``token``, ``word``, ``sentence`` or ``region``.
+        unit: What one source of the prompt is: ``token``, ``word``, ``sentence`` or ``region``; ``set`` where the
+            request gave sets.
         form: What ``values`` are where the target is a probability, see
             :attr:`~shiftlens.attribution.methods.method.Method.form`.
         target: What was explained, one of :data:`~shiftlens.attribution.targets.TARGETS`; rows of methods whose
@@ -191,6 +192,8 @@ def answers(row: Row, request: Request) -> bool:
     units = request.units if request.method.jointly else None
     if units is not None and units.used(len(response)):
         unit, of, sources = units.name, list(units.of), max(units.of, default=-1) + 1
+    elif request.sets is not None:
+        unit, of, sources = "set", None, len(request.sets)
     else:
         unit, of, sources = "token", None, len(request.prompt_index)
     sources += len(request.outside) + (len(response) if request.include_response else 0)

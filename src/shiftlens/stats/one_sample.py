@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy import stats
 
 from shiftlens.stats.result import Comparison
@@ -32,10 +34,14 @@ def mean_of(values: Float[np.ndarray, " prompts"], seed: int = 0, resamples: int
     if not varies(values):
         return Comparison(why_not="every prompt gives the same number")
     test = stats.ttest_1samp(values, 0.0)
-    # [resamples, prompts]: how often each resample contains each prompt; times `values`, the resamples' sums.
-    counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), resamples)
-    low, high = np.percentile(counts @ values / len(values), [2.5, 97.5])
+    low, high = np.percentile(_counts(len(values), resamples, seed) @ values / len(values), [2.5, 97.5])
     others = {"Wilcoxon signed rank, two-sided": float(stats.wilcoxon(values).pvalue)}
     return Comparison(
         float(test.pvalue), float(test.statistic), float(values.mean()), (float(low), float(high)), others
     )
+
+
+@lru_cache(maxsize=4)
+def _counts(prompts: int, resamples: int, seed: int) -> Int[np.ndarray, "resamples prompts"]:
+    """Draw how often each resample contains each prompt; times values, that is the resamples' sums."""
+    return np.random.default_rng(seed).multinomial(prompts, np.full(prompts, 1 / prompts), resamples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from shiftlens.errors import ConfigError
@@ -129,17 +130,21 @@ class Some(Rule):
         return "" if fits else f"a list of some of {', '.join(self.options)}"
 
 
-class Text(Rule):
-    """A text that is not blank.
+class Shares(Rule):
+    """A list of one or more shares above 0 and below 1, in ascending order.
 
     Example:
-        >>> Text().expected(" ")
-        'a text'
+        >>> Shares().expected([0.1, 0.5]), Shares().expected([0.5, 0.1])
+        ('', 'a list of numbers above 0 and below 1, in ascending order')
     """
 
     def expected(self, value: Any) -> str:
         """Describe what the setting should be, or return ``""`` for a value that fits."""
-        return "" if isinstance(value, str) and value.strip() else "a text"
+        share = Number(0, 1, whole=False, above=True, below=True)
+        are_shares = _is_list(value) and len(value) > 0 and not any(share.expected(one) for one in value)
+        if are_shares and all(one < two for one, two in pairwise(value)):
+            return ""
+        return "a list of numbers above 0 and below 1, in ascending order"
 
 
 class Flag(Rule):

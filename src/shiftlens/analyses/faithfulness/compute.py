@@ -1,15 +1,16 @@
-"""Compares how importance ranks the prompt tokens with how exact ablation ranks them.
+"""Compares how importance ranks the prompt tokens with how their exact removal ranks them.
 
-The importance is the first-order estimate of the change if an embedding is set to zero. For each response token,
-the rank correlation over the prompt tokens compares estimate and ablation; like the score, this correlation does
-not change with a positive factor per response token. The agreement of two kinds of ablation (zero and mean
-embedding) serves as reference, because no estimate can agree with both much better than these agree with each
-other.
+For each response token, the rank correlation over the prompt tokens compares the importance by a method with what
+the token loses if an embedding is replaced; like the score, this correlation does not change with a positive
+factor per response token. The agreement of two kinds of removal (zero and mean embedding) serves as ceiling,
+because no importance can agree with both much better than these agree with each other.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from scipy import stats
 
 CERTAIN = 0.9
 """Response tokens of at least this probability are averaged separately: little is left to explain there."""
+REMOVALS = "removals"
+"""Stands in the column ``method`` for the comparison of two removals, in ``at`` for the mean over all removals."""
 
 
 def rank_correlation(
@@ -45,63 +48,93 @@ def rank_correlation(
 
 
 def faithfulness_rows(
-    role: str,
-    prompt_id: str,
-    dataset: str,
-    by: str,
-    spearman: Float[np.ndarray, " response"],
+    importance: Mapping[str, Float[np.ndarray, "prompt response"]],
+    exact: Mapping[str, Float[np.ndarray, "prompt response"]],
+    itself: Mapping[str, str],
     probability: Float[np.ndarray, " response"],
 ) -> pd.DataFrame:
-    """Build the rows of one response, one per response token.
+    """Compare every method with every removal, and the removals with each other, for one response.
 
     Args:
-        role: Model, ``base`` or ``tuned``.
-        prompt_id: Id of the prompt.
-        dataset: Data set of the prompt.
-        by: How tokens were removed, such as ``zero`` or ``mean``; ``zero_vs_mean`` for the comparison of these two
-            ablations.
-        spearman: [response] Result of :func:`rank_correlation`.
+        importance: [prompt, response] importance by label of the method.
+        exact: [prompt, response] importance by exact removal, by what replaces an embedding.
+        itself: Label of a method that is a removal -> what it replaces an embedding by; it is not compared with
+            itself.
         probability: [response] Probability of each response token; little is left to explain near 1.
 
     Returns:
-        ``role, id, dataset, by, position, spearman, probability``.
+        ``method, by, position, spearman, probability``, one row per comparison and response token. ``method`` is
+        :data:`REMOVALS` and ``by`` is, e.g., ``zero_vs_mean`` where two removals are compared.
+
+    Example:
+        >>> one = np.array([[1.0], [2.0]])
+        >>> rows = faithfulness_rows({"mine": one}, {"zero": one, "mean": -one}, {}, np.array([0.5]))
+        >>> rows[["method", "by", "spearman"]].to_numpy().tolist()
+        [['mine', 'zero', 1.0], ['mine', 'mean', -1.0], ['removals', 'zero_vs_mean', -1.0]]
     """
-    return pd.DataFrame(
-        {
-            "role": role,
-            "id": prompt_id,
-            "dataset": dataset,
-            "by": by,
-            "position": np.arange(len(spearman)),
-            "spearman": spearman,
-            "probability": probability,
-        }
-    )
+    pairs = {
+        (method, by): (values, removed)
+        for method, values in importance.items()
+        for by, removed in exact.items()
+        if itself.get(method) != by
+    } | {(REMOVALS, f"{one}_vs_{two}"): (exact[one], exact[two]) for one, two in combinations(exact, 2)}
+    frames = [
+        pd.DataFrame(
+            {
+                "method": method,
+                "by": by,
+                "position": np.arange(len(probability)),
+                "spearman": rank_correlation(*compared),
+                "probability": probability,
+            }
+        )
+        for (method, by), compared in pairs.items()
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["method", "by"])
 
 
 def prompt_means(table: pd.DataFrame) -> pd.DataFrame:
     """Compute the mean correlation of each response.
 
     Args:
-        table: Rows from :func:`faithfulness_rows`.
+        table: Rows from :func:`faithfulness_rows` with the further columns ``role, dataset, id``.
 
     Returns:
-        ``role, by, dataset, id, spearman``; responses without any correlation are left out.
+        ``role, method, by, dataset, id, spearman``; responses without any correlation are left out.
     """
     known = table.dropna(subset="spearman")
-    return known.groupby(["role", "by", "dataset", "id"], sort=False)["spearman"].mean().reset_index()
+    return known.groupby(["role", "method", "by", "dataset", "id"], sort=False)["spearman"].mean().reset_index()
+
+
+def correlation_metrics(table: pd.DataFrame) -> pd.DataFrame:
+    """Put the mean correlations of each response in the form of the other metrics.
+
+    Args:
+        table: Rows from :func:`faithfulness_rows` with the further columns ``role, dataset, id``.
+
+    Returns:
+        ``role, dataset, id, method, scope, metric, at, measure, value``: ``at`` is what replaces an embedding, or
+        :data:`REMOVALS` for the mean over all removals, where a method was compared with each of them.
+    """
+    means = prompt_means(table[table["method"] != REMOVALS]).rename(columns={"by": "at", "spearman": "value"})
+    groups = means.groupby(["role", "dataset", "id", "method"], sort=False)["value"]
+    over_all = groups.agg(["mean", "size"]).reset_index()
+    over_all = over_all[over_all["size"] == means["at"].nunique()].rename(columns={"mean": "value"})
+    both = pd.concat([means, over_all.drop(columns="size").assign(at=REMOVALS)], ignore_index=True)
+    return both.assign(scope="token", metric="correlation", measure="")
 
 
 def certainty(table: pd.DataFrame) -> pd.DataFrame:
-    """Compute the mean correlation of importance and ablation for near-certain and for other response tokens.
+    """Compute the mean correlation of importance and removal for near-certain and for other response tokens.
 
     Args:
-        table: Rows from :func:`faithfulness_rows`.
+        table: Rows from :func:`faithfulness_rows` with the further column ``role``.
 
     Returns:
-        ``role, certain, spearman, n``: ``certain`` tells whether the tokens have a probability of at least
+        ``role, method, certain, spearman, n``: ``certain`` tells whether the tokens have a probability of at least
         :data:`CERTAIN`, ``n`` is their number; tokens without a correlation are left out.
     """
-    known = table[table["by"] != "zero_vs_mean"].dropna(subset="spearman")
-    grouped = known.groupby([known["role"], (known["probability"] >= CERTAIN).rename("certain")], sort=False)
+    known = table[table["method"] != REMOVALS].dropna(subset="spearman")
+    certain = (known["probability"] >= CERTAIN).rename("certain")
+    grouped = known.groupby([known["role"], known["method"], certain], sort=False)
     return grouped["spearman"].agg(spearman="mean", n="size").reset_index()
