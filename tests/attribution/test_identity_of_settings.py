@@ -40,7 +40,7 @@ def test_keys_of_rows_that_exist_stay_valid():
 
 CHANGED = {
     "input_ids": (1, 2, 4), "prompt_index": (1,), "response_ids": (5,), "max_new_tokens": 9, "stops": (3,),
-    "include_response": True, "method": Ablation(), "outside": (0,), "units": Units("word", (0, 0)), "foils": (7,),
+    "include_response": True, "method": Ablation(), "outside": (0,), "units": Units("word", (0, 0)), "foils": (7,), "sets": ((1,), (1, 2)),
 }  # fmt: skip
 
 

@@ -59,6 +59,8 @@ class Request:
         units: Units in place of tokens, for methods that take them; ``None`` for tokens.
         sets: Sets of positions to explain it by, which may overlap, in place of everything in ``prompt_index``;
             ``None`` for none. The importance of a set is that of all its tokens together.
+        foils: Ids that the response is contrasted with, one for each response token or one for all: explained is
+            the logit difference to them, whatever the engine's target. ``None`` for the engine's target.
     """
 
     key: str
@@ -72,6 +74,19 @@ class Request:
     outside: tuple[int, ...] = ()
     units: Units | None = None
     sets: tuple[tuple[int, ...], ...] | None = None
+    foils: tuple[int, ...] | None = None
+
+    def target_of(self, engine: Engine) -> Engine:
+        """Return the engine with the target that the request explains.
+
+        Args:
+            engine: Engine of the run.
+
+        Example:
+            >>> Request("", (1,), (0,), (5,), 8, (), foils=(7,)).target_of(Engine()).target
+            'logit_difference'
+        """
+        return engine if self.foils is None else replace(engine, target="logit_difference", foils=self.foils)
 
 
 def by_cost(requests: Sequence[Request]) -> list[Request]:

@@ -212,6 +212,6 @@ def _request(
         options.methods[0],
         () if options.inputs == "prompt" else _outside(encoded),
         _units(encoded, options.unit),
-        foils,
+        foils=foils,
     )
     return keyed(request, role)

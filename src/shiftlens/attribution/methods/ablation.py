@@ -50,9 +50,9 @@ class Ablation(Method):
 
     def __post_init__(self) -> None:
         if self.by not in REMOVALS:
-            raise ConfigError(f"saliency.method.by={self.by}: expected one of {', '.join(REMOVALS)}")
+            raise ConfigError(f"saliency.ablation.by={self.by}: expected one of {', '.join(REMOVALS)}")
         if self.neutral is not None and self.by != "neutral":
-            raise ConfigError(f"saliency.method.neutral={self.neutral}: only with by=neutral, not by={self.by}")
+            raise ConfigError(f"saliency.ablation.neutral={self.neutral}: only with by=neutral, not by={self.by}")
 
     @property
     def words(self) -> str:
