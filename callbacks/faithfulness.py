@@ -12,7 +12,8 @@ from shiftlens.analyses.faithfulness.rating import RANDOM
 from shiftlens.analyses.faithfulness.section import Measured, faithfulness_section
 from shiftlens.analyses.faithfulness.subject import Sampling, Subject
 from shiftlens.attribution import Request, Row
-from shiftlens.attribution.methods import REPLACEMENTS, Method, method_from_config
+from shiftlens.attribution.methods import Method, method_from_config
+from shiftlens.attribution.removal import REMOVALS
 from shiftlens.attribution.role import Role, Rows
 from shiftlens.callbacks.base import RowView
 from shiftlens.errors import ConfigError
@@ -43,7 +44,7 @@ class Faithfulness(RowView):
     """
 
     rules: ClassVar[Mapping[str, Rule]] = {
-        "n": Number(1), "by": Some(REPLACEMENTS), "shares": Shares(), "tokens": Number(0), "sanity": Number(0),
+        "n": Number(1), "by": Some(REMOVALS), "shares": Shares(), "tokens": Number(0), "sanity": Number(0),
         "seed": SEED,
     }  # fmt: skip
 

@@ -102,9 +102,9 @@ class AttributionModule(LightningModule):
         by_unit = units is not None and method.jointly and units.used(len(response))
         sets: Sequence[Sequence[int]] | None = request.sets
         if units is not None and by_unit:
-            sets = [*_members(units.of, request.prompt_index), *([place] for place in own)]
+            sets = [*_members(units.of, request.prompt_index), *([place] for place in others)]
         if sets is not None:
-            explained, sources = method.explain_units(self.model, ids, sets, len(response), self.engine), len(sets)
+            explained, sources = method.explain_units(self.model, ids, sets, len(response), engine), len(sets)
         else:
             places = [*request.prompt_index, *others]
             explained, sources = method.explain(self.model, ids, places, len(response), engine), len(places)

@@ -145,6 +145,8 @@ def keyed(request: Request, role: Role) -> Request:
         settings["units"] = dataclasses.asdict(request.units)
     if request.sets is not None:
         settings["sets"] = [list(places) for places in request.sets]
+    if request.outside:
+        settings["outside"] = list(request.outside)
     if request.include_response:
         settings["include_response"] = True
     response = own if request.response_ids is None else list(request.response_ids)

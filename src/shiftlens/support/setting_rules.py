@@ -130,6 +130,19 @@ class Some(Rule):
         return "" if fits else f"a list of some of {', '.join(self.options)}"
 
 
+class Text(Rule):
+    """A text that is not blank.
+
+    Example:
+        >>> Text().expected(" ")
+        'a text'
+    """
+
+    def expected(self, value: Any) -> str:
+        """Describe what the setting should be, or return ``""`` for a value that fits."""
+        return "" if isinstance(value, str) and value.strip() else "a text"
+
+
 class Shares(Rule):
     """A list of one or more shares above 0 and below 1, in ascending order.
 

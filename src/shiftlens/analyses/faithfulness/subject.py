@@ -151,7 +151,7 @@ class Subject:
         own, places = self._by(Ablation("zero")), self.row.prompt_index
         sets = tuple(tuple(places[list(one)].tolist()) for one in distinct_sets(orders, self.sampling.shares))
         own = replace(own, response_ids=tuple(self.row.response_ids.tolist()), include_response=False)
-        return keyed(replace(own, prompt_index=(), units=None, sets=sets), self.role)
+        return keyed(replace(own, prompt_index=(), outside=(), units=None, sets=sets), self.role)
 
     def _orders(self, known: Known) -> dict[Order, Float[np.ndarray, " prompt"]]:
         """Return the importance by which the curves order the tokens: for the whole response, for some tokens."""
