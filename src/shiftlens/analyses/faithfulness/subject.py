@@ -144,7 +144,9 @@ class Subject:
         random = Randomised(method, depth, self.sampling.seed)
         own = self._by(method)
         response = tuple(self.row.response_ids[:CHECKED].tolist())
-        return keyed(replace(own, response_ids=response, include_response=False, method=random), self.role)
+        foils = own.foils and own.foils[:CHECKED]
+        own = replace(own, response_ids=response, foils=foils, units=None, include_response=False)
+        return keyed(replace(own, method=random), self.role)
 
     def _removed(self, orders: Mapping[Order, Float[np.ndarray, " prompt"]]) -> Request:
         """Build the request for the losses without each set of tokens that a curve removes."""
