@@ -75,7 +75,7 @@ def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
     lengths = analysis.tables["samples"].set_index(["role", "id"])["n_response"]
     rows = table.groupby(["role", "id", "method", "by"]).size()
     assert all(count == lengths[role, name] for (role, name, *_), count in rows.items())
-    assert told.count("ablation for 2\n") == 2  # each model's sets of tokens, in one call for a prompt
+    assert told.count(": 2 samples to explain, 0 in the ledger") == 2  # the sets of a prompt are one sample
     again, told = analyze(tmp_path, pair, *words)
     assert "to explain" not in told
     pd.testing.assert_frame_equal(again.tables["faithfulness"], table)

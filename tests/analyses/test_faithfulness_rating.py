@@ -11,7 +11,7 @@ from helpers.in_process import analyze
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from shiftlens.analyses.faithfulness.compute import REMOVALS
+from shiftlens.analyses.faithfulness.compute import ALL_REMOVALS
 from shiftlens.analyses.faithfulness.rating import believable, methods_table, rate
 from shiftlens.attribution.methods import METHODS, Method
 from shiftlens.attribution.methods.ablation import Ablation
@@ -70,11 +70,11 @@ def test_random_importance_is_the_zero_line(ran):
     """A method that removal itself made beats it on every metric, the reversed one loses."""
     table = ran.tables["faithfulness_methods"]
     assert table.loc[table["method"] == "random", "gain"].isna().all()
-    main = table[(table["measure"] != "p") & (table["at"].isin(["", "mean", REMOVALS]))]
+    main = table[(table["measure"] != "p") & (table["at"].isin(["", "mean", ALL_REMOVALS]))]
     main = main[(main["scope"] == "response") | (main["metric"] == "correlation")]
     gains = main.set_index(["role", "method", "metric", "at"])["gain"]
     for metric, at in (
-        ("correlation", REMOVALS),
+        ("correlation", ALL_REMOVALS),
         ("deletion", ""),
         ("insertion", ""),
         ("comprehensiveness", "mean"),
@@ -116,7 +116,7 @@ def test_few_headlines_and_names_that_say_the_metric(ran):
 def made_up(gain, prompts=8, seed=0):
     """Scores of methods with a mean gain over random in each metric that the rule reads."""
     rng, rows = np.random.default_rng(seed), []
-    metrics = [("correlation", REMOVALS, "token", "", 1), ("deletion", "", "response", "change", -1)]
+    metrics = [("correlation", ALL_REMOVALS, "token", "", 1), ("deletion", "", "response", "change", -1)]
     metrics.append(("insertion", "", "response", "change", 1))
     for role in ("base", "tuned"):
         for metric, at, scope, measure, sign in metrics:

@@ -57,10 +57,10 @@ class Request:
         method: How it is explained.
         outside: Positions of tokens outside the user's text that are sources too.
         units: Units in place of tokens, for methods that take them; ``None`` for tokens.
-        sets: Sets of positions to explain it by, which may overlap, in place of everything in ``prompt_index``;
-            ``None`` for none. The importance of a set is that of all its tokens together.
         foils: Ids that the response is contrasted with, one for each response token or one for all: explained is
             the logit difference to them, whatever the engine's target. ``None`` for the engine's target.
+        sets: Sets of positions that the response is explained by, in place of other sources; they may overlap, and
+            the importance of a set is that of all its tokens together. ``None`` for none.
     """
 
     key: str
@@ -73,8 +73,8 @@ class Request:
     method: Method = field(default_factory=Gradient)
     outside: tuple[int, ...] = ()
     units: Units | None = None
-    sets: tuple[tuple[int, ...], ...] | None = None
     foils: tuple[int, ...] | None = None
+    sets: tuple[tuple[int, ...], ...] | None = None
 
     def target_of(self, engine: Engine) -> Engine:
         """Return the engine with the target that the request explains.

@@ -19,7 +19,7 @@ from scipy import stats
 
 CERTAIN = 0.9
 """Response tokens of at least this probability are averaged separately: little is left to explain there."""
-REMOVALS = "removals"
+ALL_REMOVALS = "removals"
 """Stands in the column ``method`` for the comparison of two removals, in ``at`` for the mean over all removals."""
 
 
@@ -64,7 +64,7 @@ def faithfulness_rows(
 
     Returns:
         ``method, by, position, spearman, probability``, one row per comparison and response token. ``method`` is
-        :data:`REMOVALS` and ``by`` is, e.g., ``zero_vs_mean`` where two removals are compared.
+        :data:`ALL_REMOVALS` and ``by`` is, e.g., ``zero_vs_mean`` where two removals are compared.
 
     Example:
         >>> one = np.array([[1.0], [2.0]])
@@ -77,7 +77,7 @@ def faithfulness_rows(
         for method, values in importance.items()
         for by, removed in exact.items()
         if itself.get(method) != by
-    } | {(REMOVALS, f"{one}_vs_{two}"): (exact[one], exact[two]) for one, two in combinations(exact, 2)}
+    } | {(ALL_REMOVALS, f"{one}_vs_{two}"): (exact[one], exact[two]) for one, two in combinations(exact, 2)}
     frames = [
         pd.DataFrame(
             {
@@ -114,13 +114,13 @@ def correlation_metrics(table: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``role, dataset, id, method, scope, metric, at, measure, value``: ``at`` is what replaces an embedding, or
-        :data:`REMOVALS` for the mean over all removals, where a method was compared with each of them.
+        :data:`ALL_REMOVALS` for the mean over all removals, where a method was compared with each of them.
     """
-    means = prompt_means(table[table["method"] != REMOVALS]).rename(columns={"by": "at", "spearman": "value"})
+    means = prompt_means(table[table["method"] != ALL_REMOVALS]).rename(columns={"by": "at", "spearman": "value"})
     groups = means.groupby(["role", "dataset", "id", "method"], sort=False)["value"]
     over_all = groups.agg(["mean", "size"]).reset_index()
     over_all = over_all[over_all["size"] == means["at"].nunique()].rename(columns={"mean": "value"})
-    both = pd.concat([means, over_all.drop(columns="size").assign(at=REMOVALS)], ignore_index=True)
+    both = pd.concat([means, over_all.drop(columns="size").assign(at=ALL_REMOVALS)], ignore_index=True)
     return both.assign(scope="token", metric="correlation", measure="")
 
 
@@ -134,7 +134,7 @@ def certainty(table: pd.DataFrame) -> pd.DataFrame:
         ``role, method, certain, spearman, n``: ``certain`` tells whether the tokens have a probability of at least
         :data:`CERTAIN`, ``n`` is their number; tokens without a correlation are left out.
     """
-    known = table[table["method"] != REMOVALS].dropna(subset="spearman")
+    known = table[table["method"] != ALL_REMOVALS].dropna(subset="spearman")
     certain = (known["probability"] >= CERTAIN).rename("certain")
     grouped = known.groupby([known["role"], known["method"], certain], sort=False)
     return grouped["spearman"].agg(spearman="mean", n="size").reset_index()

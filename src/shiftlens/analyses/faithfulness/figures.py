@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from shiftlens.analyses.faithfulness.compute import REMOVALS, prompt_means
+from shiftlens.analyses.faithfulness.compute import ALL_REMOVALS, prompt_means
 from shiftlens.analyses.faithfulness.rating import RANDOM
 from shiftlens.analyses.faithfulness.removal_curves import CURVES, WHOLE
 from shiftlens.models.roles import ROLES
@@ -31,7 +31,7 @@ def faithfulness_boxes(table: pd.DataFrame) -> go.Figure:
         compared = zip(rows["method"], rows["by"], strict=True)
         fig.add_box(
             x=[
-                by.replace("_vs_", " and ") if method == REMOVALS else f"{method}<br>{by}"
+                by.replace("_vs_", " and ") if method == ALL_REMOVALS else f"{method}<br>{by}"
                 for method, by in compared
             ],
             y=rows["spearman"].tolist(),

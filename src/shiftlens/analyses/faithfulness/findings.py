@@ -8,15 +8,13 @@ from itertools import groupby
 
 import pandas as pd
 
-from shiftlens.analyses.faithfulness.compute import REMOVALS, prompt_means
+from shiftlens.analyses.faithfulness.compute import ALL_REMOVALS, prompt_means
 from shiftlens.analyses.faithfulness.rating import METRICS, RANDOM, Rating
+from shiftlens.attribution.methods import Ablation
 from shiftlens.models.roles import ROLES
 from shiftlens.results.finding import Finding
 from shiftlens.stats.multiple_testing import holm
 from shiftlens.stats.one_sample import mean_of
-
-REMOVED = {"zero": "removal (zero embedding)", "mean": "removal (mean embedding)"}
-"""Replacement of an embedding -> what a sentence calls the removal; other replacements are named as they are."""
 
 
 def faithfulness_findings(
@@ -42,7 +40,7 @@ def faithfulness_findings(
     found: list[tuple[tuple[str, bool, str], Finding]] = []
     pairs = table[["method", "by"]].drop_duplicates()
     for method, by in pairs[~pairs["method"].isin([RANDOM, *removals])].itertuples(index=False):
-        label = by if method in ("gradient", REMOVALS) else f"{method}_{by}"
+        label = by if method in ("gradient", ALL_REMOVALS) else f"{method}_{by}"
         compared = _compared(method, by, words)
         rows = means[(means["method"] == method) & (means["by"] == by)]
         wide = rows.pivot(index=["dataset", "id"], columns="role", values="spearman").reindex(columns=list(ROLES))
@@ -62,7 +60,7 @@ def faithfulness_findings(
                 n=len(values),
                 effect_name="mean Spearman correlation",
             )
-            found.append(((by, method == REMOVALS, role), finding))
+            found.append(((by, method == ALL_REMOVALS, role), finding))
         both = wide.dropna()
         base, tuned = both["base"].to_numpy(float), both["tuned"].to_numpy(float)
         finding = mean_of(tuned - base, seed).finding(
@@ -79,7 +77,7 @@ def faithfulness_findings(
             n=len(both),
             effect_name="difference of Spearman correlation",
         )
-        found.append(((by, method == REMOVALS, "both"), finding))
+        found.append(((by, method == ALL_REMOVALS, "both"), finding))
     return _over_methods(found)
 
 
@@ -165,9 +163,9 @@ def sanity_findings(table: pd.DataFrame, words: Mapping[str, str], data: str, se
 
 
 def _compared(method: str, by: str, words: Mapping[str, str]) -> str:
-    if method == REMOVALS:
+    if method == ALL_REMOVALS:
         return "the two removals" if by == "zero_vs_mean" else f"the removals {by.replace('_', ' ')}"
-    return f"{words[method]} and {REMOVED.get(by, f'removal ({by})')}"
+    return f"{words[method]} and {Ablation(by).words}"
 
 
 def _over_methods(found: list[tuple[tuple[str, bool, str], Finding]]) -> list[Finding]:

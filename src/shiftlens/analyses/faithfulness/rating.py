@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from shiftlens.analyses.faithfulness.compute import REMOVALS
+from shiftlens.analyses.faithfulness.compute import ALL_REMOVALS
 from shiftlens.results.finding import ALPHA, Finding
 from shiftlens.stats.multiple_testing import holm
 from shiftlens.stats.one_sample import mean_of
@@ -61,7 +61,7 @@ class Rating:
     def is_main(self) -> bool:
         """Whether findings report it: means over removals or shares, of the target, for the whole response."""
         if self.metric == "correlation":
-            return self.at == REMOVALS
+            return self.at == ALL_REMOVALS
         return (self.scope, self.measure) == ("response", "change") and self.at in ("", "mean")
 
 
@@ -152,7 +152,7 @@ def believable(table: pd.DataFrame, candidates: Sequence[str]) -> str | None:
     Returns:
         Label of the method; ``None`` if no method qualifies.
     """
-    correlation = table[(table["metric"] == "correlation") & (table["at"] == REMOVALS)]
+    correlation = table[(table["metric"] == "correlation") & (table["at"] == ALL_REMOVALS)]
     areas = table[table["metric"].isin(["deletion", "insertion"])]
     areas = areas[(areas["scope"] == "response") & (areas["measure"] == "change")]
     means: dict[str, float] = {}

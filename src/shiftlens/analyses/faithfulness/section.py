@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from shiftlens.analyses.faithfulness.compute import CERTAIN, REMOVALS, certainty, correlation_metrics
+from shiftlens.analyses.faithfulness.compute import ALL_REMOVALS, CERTAIN, certainty, correlation_metrics
 from shiftlens.analyses.faithfulness.figures import faithfulness_boxes, removal_curves
 from shiftlens.analyses.faithfulness.findings import (
     faithfulness_findings,
@@ -113,7 +113,7 @@ def _columns(methods: pd.DataFrame) -> list[dict[str, Any]]:
     whole, token = ("response", "change"), ("token", "change")
     columns = [
         *((f"ρ {by} ↑", "rank correlation with this removal", "correlation", by, "token", "")
-          for by in replaced if by != REMOVALS),
+          for by in replaced if by != ALL_REMOVALS),
         ("deletion ↓", "area, whole response", "deletion", "", *whole),
         ("insertion ↑", "area, whole response", "insertion", "", *whole),
         ("comprehensiveness ↑", "mean over the shares, whole response", "comprehensiveness", "mean", *whole),

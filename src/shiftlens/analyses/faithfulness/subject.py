@@ -144,14 +144,16 @@ class Subject:
         random = Randomised(method, depth, self.sampling.seed)
         own = self._by(method)
         response = tuple(self.row.response_ids[:CHECKED].tolist())
-        return keyed(replace(own, response_ids=response, include_response=False, method=random), self.role)
+        foils = own.foils and own.foils[:CHECKED]
+        own = replace(own, response_ids=response, foils=foils, units=None, include_response=False)
+        return keyed(replace(own, method=random), self.role)
 
     def _removed(self, orders: Mapping[Order, Float[np.ndarray, " prompt"]]) -> Request:
         """Build the request for the losses without each set of tokens that a curve removes."""
         own, places = self._by(Ablation("zero")), self.row.prompt_index
         sets = tuple(tuple(places[list(one)].tolist()) for one in distinct_sets(orders, self.sampling.shares))
         own = replace(own, response_ids=tuple(self.row.response_ids.tolist()), include_response=False)
-        return keyed(replace(own, prompt_index=(), units=None, sets=sets), self.role)
+        return keyed(replace(own, prompt_index=(), outside=(), units=None, sets=sets), self.role)
 
     def _orders(self, known: Known) -> dict[Order, Float[np.ndarray, " prompt"]]:
         """Return the importance by which the curves order the tokens: for the whole response, for some tokens."""
