@@ -60,6 +60,7 @@ def options_from_config(config: Mapping[str, Any], problems: Sequence[str] = ())
         inputs=options.inputs,
         include_response=options.include_response,
         check_precision=options.check_precision,
+        measure_costs=options.measure_costs,
         max_new_tokens=data["max_new_tokens"],
         max_tokens=data["max_tokens"],
         on_long=data["on_long"],

@@ -146,6 +146,8 @@ def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            # Experts one by one: the grouped product, the default, has no forward derivative.
+            experts_implementation="eager",
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{folder}: cannot be loaded as a causal language model: {error}") from error

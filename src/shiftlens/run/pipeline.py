@@ -74,7 +74,7 @@ def run(
         )
     runner = Runner(
         ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console,
-        options.settings, options.methods[0],
+        options.settings, options.methods[0], options.measure_costs,
     )  # fmt: skip
     runner.check_ranks(len(roles["base"].encoded))
     row_views = [view for view in callbacks if isinstance(view, RowView)]
@@ -150,6 +150,7 @@ def run(
                 "include_response": options.include_response,
                 "responses": options.responses,
                 "version": ATTRIBUTION_VERSION,
+                "costs": {name: costs.record() for name, costs in sorted(runner.costs.items())},
                 "precision": {name: record for name, record in precision.items() if record},
             },
             evidence=evidence_record(list(options.controls)),

@@ -47,6 +47,7 @@ class Options:
         inputs: Which tokens before the response are sources.
         include_response: Whether responses are also explained by their own earlier tokens.
         check_precision: Number of samples that are also explained in float32 if the precision is reduced.
+        measure_costs: Whether the mode of the engine is chosen by costs measured on this machine.
         max_new_tokens: Largest number of response tokens.
         max_tokens: Largest number of prompt tokens; ``None`` for all that the model's context has room for.
         on_long: ``refuse`` or ``cut`` longer prompts.
@@ -70,6 +71,7 @@ class Options:
     inputs: str
     include_response: bool
     check_precision: int
+    measure_costs: bool
     max_new_tokens: int
     max_tokens: int | None
     on_long: str
