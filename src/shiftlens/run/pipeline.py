@@ -33,6 +33,7 @@ from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
 from shiftlens.run.prepare import Options, prepare
 from shiftlens.run.runner import Runner
+from shiftlens.run.wanted import wanted_by_analysis
 from shiftlens.scores.precision import REDUCED, agreement
 from shiftlens.scores.samples import Measured, measure, samples_table
 from shiftlens.scores.scored import scored
@@ -180,14 +181,8 @@ def _gather(asked: Asked, views: Sequence[RowView], runner: Runner, options: Opt
     rows: dict[str, dict[str, Row]] = {name: {} for name in roles}
 
     def missing(name: str) -> list[Request]:
-        texts = {"own": [name], "given": [name], "both": ROLES}.get(options.responses, [options.responses])
-        wanted = asked.first(rows, name)
-        for requests in (asked.explained(rows, name, text) for text in texts):
-            wanted += requests
-            for method in options.methods[1:]:
-                wanted += by_method(requests, roles[name], rows[name], method)
-        wanted += [request for view in views for request in view.requests(name, roles, rows)]
-        return [request for request in wanted if request.key not in rows[name]]
+        wanted = wanted_by_analysis(name, asked, rows, views, options)
+        return [request for each in wanted.values() for request in each if request.key not in rows[name]]
 
     while any(missing(name) for name in ROLES):
         for name in reversed(ROLES):

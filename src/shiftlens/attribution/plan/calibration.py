@@ -157,8 +157,8 @@ def _line(model: PreTrainedModel, mode: str, short: float, long: float) -> tuple
     fixed = max(short - row * few, 0.0)
     if row <= 0 or fixed > long:
         raise ImplausibleError(
-            f"in {mode} mode a text of {_SMALL} tokens took {short:.3g} s and one of {_LARGE} tokens {long:.3g} s, "
-            "as on a machine with other work"
+            f"in {mode} mode a text of {_SMALL} tokens took {short:.3g} s and one of {_LARGE} {long:.3g} s, as on "
+            "a machine with other work"
         )
     return row, fixed
 
