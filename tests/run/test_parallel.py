@@ -93,7 +93,7 @@ def same_results(a: Path, b: Path) -> None:
     assert len(one) == 14
     for key, row in one.items():
         assert row["input_ids"] == other[key]["input_ids"]
-        want, got = (np.array(r["gradient"]) for r in (row, other[key]))
+        want, got = (np.array(r["values"]) for r in (row, other[key]))
         np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
     findings = [json.loads((folder / "out" / "findings.json").read_text())["findings"] for folder in (a, b)]
     for want, got in zip(*findings, strict=True):
@@ -142,5 +142,5 @@ def test_two_ranks_killed_and_resumed_by_one_lose_nothing(words, single, tmp_pat
     told = [line for line in done.stdout.splitlines() if "in the ledger" in line]
     assert any(f"{n} in the ledger" in told[0] or f"all {n} samples" in told[0] for n in range(1, 8))
     kept = rows(tmp_path)
-    assert all(kept[key]["gradient"] == row["gradient"] for key, row in saved.items())
+    assert all(kept[key]["values"] == row["values"] for key, row in saved.items())
     same_results(single, tmp_path)
