@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,11 @@ from helpers.tiny import tiny
 from transformers import LlamaConfig
 
 from shiftlens.attribution import Costs, Request
-from shiftlens.attribution.methods import Ablation
+from shiftlens.attribution.methods import Ablation, Gradient
+from shiftlens.attribution.methods.attention_weights import AttentionWeights
+from shiftlens.attribution.methods.integrated import Integrated
+from shiftlens.attribution.methods.lrp import Lrp
+from shiftlens.attribution.methods.random_order import RandomOrder
 from shiftlens.attribution.plan import forecast as forecasts
 from shiftlens.attribution.plan.forecast import forecast
 from shiftlens.attribution.request import Units
@@ -91,7 +96,7 @@ def test_a_model_in_the_hub_cache_may_lack_its_weights(words, pair, tmp_path, mo
         shutil.copy(pair[0] / name, snapshot)
     done = run_here(*words, "model.base=some/model", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Dry run: 6 explanations" in done.stdout
+    assert "Dry run: 12 explanations" in done.stdout
 
 
 def test_faults_are_told_as_always(words, tmp_path):
@@ -172,6 +177,20 @@ def test_rows_and_operations_are_counted_as_the_formulas_say():
     assert by_word.rows == (total - 1 - 1) + (total - 1 - 3)
     assert forecast([request(N, M, units=Units("word", (0, 0, 1, 1, 1)))], model, costs).rows == gradient.rows
     assert gradient.seconds is None
+
+
+def test_other_methods_say_what_they_cost():
+    model, costs = tiny("llama", torch.float32), Costs(1.0, 1.0)
+    gradient, lrp, points, attention, random = (
+        forecast([request(5, 4, method=method)], model, costs)
+        for method in (Gradient(), Lrp(), Integrated(3), AttentionWeights(), RandomOrder())
+    )
+    assert lrp == gradient
+    # A gradient with its ordinary pass for each point, a pass at either end of the path.
+    ordinary = replace(request(5, 4), prompt_index=())
+    once = forecast([ordinary], model, costs).operations
+    assert attention.operations == random.operations == once
+    assert points.operations == 3 * gradient.operations + 2 * once
 
 
 def test_time_is_that_of_the_best_cut_by_measured_costs():

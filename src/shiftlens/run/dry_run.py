@@ -156,17 +156,20 @@ def _requests(
             for analysis, requests in wanted_by_analysis(name, roles, rows, views, options).items():
                 for request in requests:
                     if request.key not in rows[name]:
-                        rows[name][request.key] = _longest(request)
+                        rows[name][request.key] = _longest(request, ROLES.index(name))
                         words = request.method.words if request.prompt_index else "reading only"
                         groups.setdefault((name, analysis, words), []).append(request)
         if sum(map(len, rows.values())) == before:
             return dict(sorted(groups.items(), key=lambda item: ROLES.index(item[0][0])))
 
 
-def _longest(request: Request) -> Row:
-    """Make the row of the longest response that a request may get; its numbers mean nothing."""
+def _longest(request: Request, writer: int) -> Row:
+    """Make the row of the longest response that a request may get; its numbers mean nothing.
+
+    The writers' responses differ, because one response of two writers would be explained once.
+    """
     response = request.max_new_tokens if request.response_ids is None else len(request.response_ids)
-    ids = (*request.input_ids, *(request.response_ids or (0,) * response))
+    ids = (*request.input_ids, *(request.response_ids or (writer,) * response))
     return Row(
         key=request.key,
         input_ids=np.asarray(ids, np.int32),
@@ -174,7 +177,7 @@ def _longest(request: Request) -> Row:
         values=np.broadcast_to(np.float32(0), (len(request.prompt_index), response)),
         log_probability=np.zeros(response, np.float32),
         rank=np.ones(response, np.int32),
-        response=" a" * response,
+        response=(" a", " b")[writer] * response,
         finished=False,
         engine="none",
     )

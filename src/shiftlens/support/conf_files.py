@@ -65,8 +65,7 @@ def read_choice(group: str, name: str) -> dict[str, Any]:
 
 @cache
 def _content(path: Path) -> dict[str, Any]:
-    own = OmegaConf.to_container(OmegaConf.load(path))
-    assert isinstance(own, dict)
+    own: Any = OmegaConf.to_container(OmegaConf.load(path))
     return own
 
 

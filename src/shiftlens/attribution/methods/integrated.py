@@ -69,7 +69,7 @@ class Integrated(Method):
         return f"integrated gradients ({self.baseline} embedding, {self.points} points)"
 
     def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
-        """Count the gradient's rows and those of its ordinary pass at each point, and the pass from the baseline."""
+        """Count the rows of the gradient and of its ordinary pass at each point, and a pass at the baseline."""
         return self.points * (super().token_rows(units, total, response) + total) + total if response else 0
 
     def output_rows(self, units: int, response: int) -> int:
