@@ -64,6 +64,7 @@ def words(pair, tmp_path_factory):
     return [
         f"model.base={pair[0]}", f"model.tuned={pair[1]}", "data=jsonl", f"data.path={path}", "saliency.b=0",
         "data.max_new_tokens=40", "logger=none", "paths.ledger=ledger", "hydra.run.dir=out", "paths.cache=cache",
+        "saliency.method=gradient",
     ]  # fmt: skip
 
 
