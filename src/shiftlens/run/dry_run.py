@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from shiftlens.attribution import Request, Row
+from shiftlens.attribution.foils import Asked
 from shiftlens.attribution.plan.calibration import known_costs
 from shiftlens.attribution.plan.forecast import Forecast, forecast
 from shiftlens.attribution.role import Role
@@ -27,7 +28,7 @@ from shiftlens.models.roles import ROLES
 from shiftlens.models.sources import short_name
 from shiftlens.prompts.encode import Encoded
 from shiftlens.prompts.readers import PromptSet
-from shiftlens.run.prepare import Options, context_length, encode_for_both, request_for
+from shiftlens.run.prepare import Options, asked_of, context_length, encode_for_both, foil_ids, request_for
 from shiftlens.run.wanted import wanted_by_analysis
 
 
@@ -77,7 +78,7 @@ def dry_run(
     device = made.strategy.root_device
     costs = {name: known_costs(shape, device, pair.cache) for name, shape in shapes.items()}
     views = [view for view in callbacks if isinstance(view, RowView)]
-    groups = _requests(roles, views, options)
+    groups = _requests(asked_of(roles, options), views, options)
     plan = [
         PlannedWork(role, analysis, words, forecast(requests, shapes[role], costs[role]))
         for (role, analysis, words), requests in groups.items()
@@ -106,14 +107,16 @@ def _roles(
         tokenizers = {name: load_tokenizer(layers[name]) for name in ROLES}
         template = shared_template(pair.tuned.template, tokenizers["tuned"])
         encoded, _ = encode_for_both(prompts, tokenizers, template, contexts, options)
+    foils = foil_ids(options.foil, tokenizers)
     roles = {}
     for name in ROLES:
         identity = Identity(pair.role(name).source, name, "", pair.role(name).resolved_dtype)
         role = Role(
             pair.role(name), layers[name], identity, tokenizers[name], template, contexts[name], options.engine,
-            tuple(encoded[name]), (),
+            tuple(encoded[name]), (), options.methods,
         )  # fmt: skip
-        roles[name] = replace(role, requests=tuple(request_for(e, role, (), options) for e in role.encoded))
+        requests = tuple(request_for(e, role, (), options, foils[name]) for e in role.encoded)
+        roles[name] = replace(role, requests=requests)
     if any(request.response_ids is None for role in roles.values() for request in role.requests):
         assumed.append(f"own responses count as {options.max_new_tokens} tokens (data.max_new_tokens)")
     return roles, assumed
@@ -141,19 +144,19 @@ def _of_length(prompt: Any, length: int) -> Encoded:
 
 
 def _requests(
-    roles: Mapping[str, Role], views: Sequence[RowView], options: Options
+    asked: Asked, views: Sequence[RowView], options: Options
 ) -> dict[tuple[str, str, str], list[Request]]:
     """Group all requests of a run by role, analysis and words of the method.
 
     The run asks again when responses have become known, so this answers every request with a row of the longest
     response, until nothing more is asked. A request of several analyses belongs to the first of them.
     """
-    rows: dict[str, dict[str, Row]] = {name: {} for name in roles}
+    rows: dict[str, dict[str, Row]] = {name: {} for name in asked.roles}
     groups: dict[tuple[str, str, str], list[Request]] = {}
     while True:
         before = sum(map(len, rows.values()))
         for name in ROLES:
-            for analysis, requests in wanted_by_analysis(name, roles, rows, views, options).items():
+            for analysis, requests in wanted_by_analysis(name, asked, rows, views, options).items():
                 for request in requests:
                     if request.key not in rows[name]:
                         rows[name][request.key] = _longest(request, ROLES.index(name))
@@ -177,6 +180,7 @@ def _longest(request: Request, writer: int) -> Row:
         values=np.broadcast_to(np.float32(0), (len(request.prompt_index), response)),
         log_probability=np.zeros(response, np.float32),
         rank=np.ones(response, np.int32),
+        choice=np.zeros(response, np.int32),
         response=(" a", " b")[writer] * response,
         finished=False,
         engine="none",

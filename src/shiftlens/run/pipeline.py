@@ -31,7 +31,7 @@ from shiftlens.prompts.readers import PromptSet
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
-from shiftlens.run.prepare import Options, prepare
+from shiftlens.run.prepare import Options, asked_of, prepare
 from shiftlens.run.runner import Runner
 from shiftlens.run.wanted import wanted_by_analysis
 from shiftlens.scores.precision import REDUCED, agreement
@@ -79,8 +79,7 @@ def run(
     )  # fmt: skip
     runner.check_ranks(len(roles["base"].encoded))
     row_views = [view for view in callbacks if isinstance(view, RowView)]
-    writers = [options.responses] if options.responses in ROLES else ROLES
-    asked = Asked(roles, options.foil == "other_model", writers)
+    asked = asked_of(roles, options)
     rows = _gather(asked, row_views, runner, options)
     runner.release()
     main = {name: options.responses if options.responses in ROLES else name for name in ROLES}

@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.attribution import Engine, Request
-from shiftlens.attribution.foils import FOILS, first_token
+from shiftlens.attribution.foils import FOILS, Asked, first_token
 from shiftlens.attribution.methods import Method
 from shiftlens.attribution.request import Units
 from shiftlens.attribution.role import Role, keyed
@@ -127,6 +127,17 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
         requests = tuple(request_for(e, role, stops, options, foils[name]) for e in role.encoded)
         roles[name] = replace(role, requests=requests)
     return roles, (*prompts.skipped, *problems)
+
+
+def asked_of(roles: Mapping[str, Role], options: Options) -> Asked:
+    """Return the requests of a run: who explains which responses, contrasted with what.
+
+    Args:
+        roles: Both roles.
+        options: Options of the run.
+    """
+    writers = [options.responses] if options.responses in ROLES else ROLES
+    return Asked(roles, options.foil == "other_model", writers)
 
 
 def encode_for_both(

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from shiftlens.attribution import Request
-from shiftlens.attribution.role import Role, Rows, by_method, reading
+from shiftlens.attribution.foils import Asked
+from shiftlens.attribution.role import Rows, by_method
 from shiftlens.callbacks import RowView
 from shiftlens.models.roles import ROLES
 from shiftlens.run.prepare import Options
 
 
 def wanted_by_analysis(
-    name: str, roles: Mapping[str, Role], rows: Rows, views: Sequence[RowView], options: Options
+    name: str, asked: Asked, rows: Rows, views: Sequence[RowView], options: Options
 ) -> dict[str, list[Request]]:
     """List the requests that each analysis makes of a role, as far as they can be named yet.
 
     Args:
         name: Name of the role.
-        roles: Both roles.
+        asked: Requests of both roles.
         rows: The rows that are known; a response can be explained only after it exists.
         views: Analyses that need further rows.
         options: Options of the run: which responses are explained, by which methods.
@@ -31,9 +32,10 @@ def wanted_by_analysis(
         (writers["crossed"],) = set(ROLES) - {name}
     wanted: dict[str, list[Request]] = {}
     for analysis, writer in writers.items():
-        asked = reading(roles, rows, name, writer)
-        others = (by_method(asked, roles[name], rows[name], method) for method in options.methods[1:])
-        wanted[analysis] = [*asked, *(request for requests in others for request in requests)]
+        first = asked.explained(rows, name, writer)
+        others = (by_method(first, asked.roles[name], rows[name], method) for method in options.methods[1:])
+        wanted[analysis] = [*first, *(request for requests in others for request in requests)]
+    wanted["density"] += asked.first(rows, name)
     for view in views:
-        wanted.setdefault(type(view).__name__, []).extend(view.requests(name, roles, rows))
+        wanted.setdefault(type(view).__name__, []).extend(view.requests(name, asked.roles, rows))
     return wanted
