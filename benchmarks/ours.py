@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from shiftlens.attribution.engine import Engine
 from shiftlens.attribution.modes.forward import forward
 from shiftlens.attribution.modes.plain_attention import plain_attention
-from shiftlens.attribution.plan.cost import UNMEASURED, Costs, calibrated
+from shiftlens.attribution.plan.calibration import calibrated
+from shiftlens.attribution.plan.cost import UNMEASURED, Costs
 
 CHUNK = 16
 """Number of derivatives carried at once on the generic path; the engines choose their own."""

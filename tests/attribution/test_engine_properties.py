@@ -13,14 +13,12 @@ from shiftlens.attribution import (
     Costs,
     Engine,
     Request,
-    calibrated,
     engine,
     parse_budget,
 )
 from shiftlens.attribution.llama import causal_attention as llama_attention
 from shiftlens.attribution.modes import plain_attention as attention
 from shiftlens.attribution.modes.plain_attention import plain_attention
-from shiftlens.attribution.plan import cost
 from shiftlens.attribution.plan.memory import free_bytes, need
 from shiftlens.attribution.plan.row_counts import token_rows
 from shiftlens.attribution.request import batches, by_cost
@@ -156,19 +154,6 @@ def test_rows_are_counted_as_they_are_carried():
     assert token_rows("reverse", sources, total, response) == sum(
         1 for y in range(total - response, total) for at in range(total) if at < y
     )
-
-
-def test_costs_are_measured_once_and_cached(tmp_path, monkeypatch):
-    model = tiny("llama", torch.float32).requires_grad_(False)
-    costs = calibrated(model, tmp_path)
-    assert costs.measured
-    assert min(costs.forward_row, costs.reverse_row) > 0
-    monkeypatch.setattr(cost, "_measure", lambda _: pytest.fail("measured again"))
-    assert calibrated(model, tmp_path) == costs
-    (file,) = (tmp_path / "calibration").glob("*.json")
-    file.write_text("{")  # half written: measured anew
-    monkeypatch.setattr(cost, "_measure", lambda _: costs)
-    assert calibrated(model, tmp_path) == costs
 
 
 def request(key, prompt, response=None, longest=5, **more):

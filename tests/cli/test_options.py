@@ -6,7 +6,7 @@ import copy
 import math
 
 import pytest
-from helpers.command import run
+from helpers.command import run_here
 from hydra import compose, initialize_config_module
 
 from shiftlens.cli.analyze_command import NEEDS_MODEL, resolved
@@ -186,7 +186,7 @@ def test_all_faults_of_a_configuration_are_one_error(name):
     ],
 )  # fmt: skip
 def test_the_commands_tell_every_fault_once_and_without_a_traceback(script, words, keys, tmp_path):
-    done = run(*words, "logger=none", cwd=tmp_path, script=script)
+    done = run_here(*words, "logger=none", cwd=tmp_path, script=script)
     assert done.returncode == 1
     lines = done.stderr.strip().removeprefix("Error: ").splitlines()
     assert [line.split("=")[0] for line in lines] == keys

@@ -83,10 +83,12 @@ def tiny(family: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> PreT
 
 
 def in_float64(model: PreTrainedModel) -> PreTrainedModel:
-    """The model in float64 throughout, RMS norms included, which the library computes in float32."""
+    """The model in float64 throughout, with the RMS norms and routers that the library computes in float32."""
     for module in model.modules():
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = partial(_rms_norm, module)
+        elif type(module).__name__.endswith("TopKRouter"):
+            module.forward = partial(_route, module)
     return model.double()
 
 
@@ -95,6 +97,15 @@ def _rms_norm(module: Any, x: Tensor) -> Tensor:
     gain = 1 + module.weight if "Gemma" in type(module).__name__ else module.weight
     epsilon = module.eps if hasattr(module, "eps") else module.variance_epsilon
     return gain * x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+
+
+def _route(module: Any, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The library's choice of experts without its cast to float32; Mixtral always normalises, others if told to."""
+    logits = x.reshape(-1, x.shape[-1]) @ module.weight.T
+    weights, experts = logits.softmax(-1).topk(module.top_k)
+    if getattr(module, "norm_topk_prob", True):
+        weights = weights / weights.sum(-1, keepdim=True)
+    return logits, weights, experts
 
 
 CHAT = (

@@ -1,4 +1,4 @@
-"""The whole command, as a user types it, on a tiny pair of folders."""
+"""The whole command on a tiny pair of folders: once as a user types it, then in this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import RECORDS, run
+from helpers.command import RECORDS, run, run_here
 
 import shiftlens as sl
 
@@ -82,7 +82,7 @@ def test_samples_are_what_the_python_interface_gives(first, pair):
 
 def test_the_same_again_does_no_model_work(first, words):
     folder, _ = first
-    again = run(*words, "hydra.run.dir=again", "logger=none", cwd=folder)
+    again = run_here(*words, "hydra.run.dir=again", "logger=none", cwd=folder)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count("no model work") == 2
     old, new = (json.loads((folder / name / "findings.json").read_text())["findings"] for name in ("out", "again"))
@@ -91,10 +91,10 @@ def test_the_same_again_does_no_model_work(first, words):
 
 def test_another_b_needs_no_model_but_another_length_does(first, words):
     folder, _ = first
-    other = run(*words, "saliency.b=5", "saliency.L=20", "hydra.run.dir=b5", "logger=csv", cwd=folder)
+    other = run_here(*words, "saliency.b=5", "saliency.L=20", "hydra.run.dir=b5", "logger=csv", cwd=folder)
     assert other.stdout.count("no model work") == 2, other.stderr
     assert list((folder / "b5").rglob("metrics.csv"))
-    longer = run(
+    longer = run_here(
         *words, "data.max_new_tokens=9", "data.limit=1", "hydra.run.dir=l9", "logger=tensorboard", cwd=folder
     )
     assert longer.stdout.count("1 samples to explain") == 2, longer.stderr
@@ -126,7 +126,7 @@ def test_five_faults_are_one_error_that_lists_five(words, tmp_path):
         '{"text": "ok", "check": {"name": "no_such_check"}}',
     ]
     (tmp_path / "bad.jsonl").write_text("\n".join(lines))
-    done = run(*words, f"data.path={tmp_path / 'bad.jsonl'}", "logger=none", cwd=tmp_path)
+    done = run_here(*words, f"data.path={tmp_path / 'bad.jsonl'}", "logger=none", cwd=tmp_path)
     assert done.returncode == 1
     assert "5 problems" in done.stderr
     assert sum(line.strip().startswith("row ") for line in done.stderr.splitlines()) == 5
@@ -135,7 +135,7 @@ def test_five_faults_are_one_error_that_lists_five(words, tmp_path):
 
 def test_faulty_rows_are_skipped_on_request_and_counted(words, tmp_path):
     (tmp_path / "some.jsonl").write_text('{"text": "write it"}\n{"text": ""}\n{"text": "fix it"}\n')
-    done = run(
+    done = run_here(
         *words, f"data.path={tmp_path / 'some.jsonl'}", "data.on_error=skip", "hydra.run.dir=out", "logger=none",
         cwd=tmp_path,
     )  # fmt: skip
@@ -160,7 +160,7 @@ def test_faulty_rows_are_skipped_on_request_and_counted(words, tmp_path):
 )
 def test_errors_are_told_without_a_traceback(words, tmp_path, more, told):
     base = [] if any(word.startswith(("model=", "data=")) for word in more) else words
-    done = run(*base, *more, "logger=none", cwd=tmp_path)
+    done = run_here(*base, *more, "logger=none", cwd=tmp_path)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     for part in told:
@@ -168,7 +168,7 @@ def test_errors_are_told_without_a_traceback(words, tmp_path, more, told):
 
 
 def test_train_tells_all_faults_of_its_settings_at_once(tmp_path):
-    done = run("tune.batch=0", "tune.rate=-1", "hydra.run.dir=out", cwd=tmp_path, script="train.py")
+    done = run_here("tune.batch=0", "tune.rate=-1", "hydra.run.dir=out", cwd=tmp_path, script="train.py")
     assert done.returncode == 1
     assert "tune.batch=0: expected a whole number" in done.stderr
     assert "tune.rate=-1: expected a number above 0" in done.stderr
@@ -180,11 +180,11 @@ def test_given_responses_are_explained_whole_and_long_prompts_refused(words, tmp
     rows = [{"id": "g", "text": "write it", "response": given}, {"id": "long", "text": "words " * 300}]
     (tmp_path / "mixed.jsonl").write_text("\n".join(map(json.dumps, rows)))
     mixed = [*words, f"data.path={tmp_path / 'mixed.jsonl'}", "logger=none", "hydra.run.dir=out"]
-    refused = run(*mixed, cwd=tmp_path)
+    refused = run_here(*mixed, cwd=tmp_path)
     assert refused.returncode == 1
     assert "data.on_long=cut" in refused.stderr
     assert "prompt long" in refused.stderr
-    done = run(*mixed, "data.on_long=cut", cwd=tmp_path)
+    done = run_here(*mixed, "data.on_long=cut", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     samples = pd.read_parquet(tmp_path / "out" / "tables" / "samples.parquet").set_index(["role", "id"])
     for role in ("base", "tuned"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers.command import RECORDS, ROOT
+from helpers.command import RECORDS, ROOT, run_here
 from helpers.plain_weights import write_words
 
 pytestmark = pytest.mark.command
@@ -28,8 +28,10 @@ def block(recipe: str, language: str) -> str:
 
 
 @pytest.fixture
-def mine(tmp_path, pair):
+def mine(tmp_path, pair, monkeypatch):
     """Runs a recipe's command beside its `mine.py`; returns the run's folder and what it printed."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine", raising=False)  # each recipe has a module of this name
 
     def run(recipe: str, *more: str, swap: bool = False) -> tuple[Path, str]:
         (tmp_path / "mine.py").write_text(block(recipe, "python"))
@@ -43,12 +45,7 @@ def mine(tmp_path, pair):
             own.append("data.path=my.jsonl")
         if not any(word.startswith("logger") for word in (*words, *more)):
             own.append("logger=none")
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "analyze.py"), *more, *own, *([] if swap else words[3:])],
-            cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
-                 "SHIFTLENS_CHECK_SHAPES": "0", "COLUMNS": "160"},
-        )  # fmt: skip
+        done = run_here(*more, *own, *([] if swap else words[3:]), cwd=tmp_path)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         return tmp_path / "out", done.stdout
 

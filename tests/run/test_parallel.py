@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from helpers.command import ROOT, run, run_here
 
 pytestmark = pytest.mark.command
 
-ROOT = Path(__file__).parents[2]
 WORDS = [
     "write",
     "fix",
@@ -46,12 +46,6 @@ def environment() -> dict[str, str]:
     return {**os.environ, "COLUMNS": "160", "SHIFTLENS_CHECK_SHAPES": "0", "OMP_NUM_THREADS": "1"}
 
 
-def run(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*words), cwd=cwd, capture_output=True, text=True, check=False, timeout=300, env=environment()
-    )
-
-
 @pytest.fixture(scope="module")
 def words(pair, tmp_path_factory):
     """The arguments of a run on seven prompts with the tiny pair."""
@@ -70,13 +64,14 @@ def words(pair, tmp_path_factory):
     return [
         f"model.base={pair[0]}", f"model.tuned={pair[1]}", "data=jsonl", f"data.path={path}", "saliency.b=0",
         "data.max_new_tokens=40", "logger=none", "paths.ledger=ledger", "hydra.run.dir=out", "paths.cache=cache",
+        "saliency.method=gradient",
     ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def single(words, tmp_path_factory):
     folder = tmp_path_factory.mktemp("single")
-    done = run(folder, *words)
+    done = run_here(*words, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -93,7 +88,7 @@ def same_results(a: Path, b: Path) -> None:
     assert len(one) == 14
     for key, row in one.items():
         assert row["input_ids"] == other[key]["input_ids"]
-        want, got = (np.array(r["gradient"]) for r in (row, other[key]))
+        want, got = (np.array(r["values"]) for r in (row, other[key]))
         np.testing.assert_allclose(got, want, atol=1e-4 * np.abs(want).max())
     findings = [json.loads((folder / "out" / "findings.json").read_text())["findings"] for folder in (a, b)]
     for want, got in zip(*findings, strict=True):
@@ -104,7 +99,7 @@ def same_results(a: Path, b: Path) -> None:
 
 
 def test_two_ranks_give_the_rows_and_findings_of_one(words, single, tmp_path):
-    done = run(tmp_path, *words, *TWO_RANKS)
+    done = run(*words, *TWO_RANKS, cwd=tmp_path, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     # Each of the two wrote shards of its own; only the first one wrote the outputs, and spoke.
     assert len(list(tmp_path.glob("ledger/*/*.parquet"))) >= 4
@@ -117,7 +112,7 @@ def test_two_ranks_give_the_rows_and_findings_of_one(words, single, tmp_path):
 
 
 def test_fewer_prompts_than_ranks_is_refused_before_any_work(words, tmp_path):
-    done = run(tmp_path, *words, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=8")
+    done = run_here(*words, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=8", cwd=tmp_path)
     assert done.returncode == 1
     assert "8 ranks for 7 prompts" in done.stderr
     assert "trainer.devices=7" in done.stderr
@@ -137,10 +132,10 @@ def test_two_ranks_killed_and_resumed_by_one_lose_nothing(words, single, tmp_pat
     process.wait()
     saved = rows(tmp_path)
     assert 0 < len(saved) < 14, "the run was over before it could be killed"
-    done = run(tmp_path, *words)
+    done = run_here(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = [line for line in done.stdout.splitlines() if "in the ledger" in line]
     assert any(f"{n} in the ledger" in told[0] or f"all {n} samples" in told[0] for n in range(1, 8))
     kept = rows(tmp_path)
-    assert all(kept[key]["gradient"] == row["gradient"] for key, row in saved.items())
+    assert all(kept[key]["values"] == row["values"] for key, row in saved.items())
     same_results(single, tmp_path)

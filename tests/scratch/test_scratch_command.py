@@ -9,7 +9,7 @@ import shutil
 import pandas as pd
 import pytest
 import torch
-from helpers.command import run
+from helpers.command import run, run_here
 from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from safetensors.torch import load_file
@@ -143,7 +143,7 @@ def test_both_commands_from_nothing_to_a_report(command, made, tmp_path):
     next_line = done.stdout.rstrip().splitlines()[-1]
     assert next_line == "next: python analyze.py model.base=out/base model.tuned=out/tuned"
     words = next_line.removeprefix("next: python analyze.py ").split()
-    compared = run(
+    compared = run_here(
         *words, "data.limit=2", "data.max_new_tokens=4", "logger=none", "hydra.run.dir=compared", cwd=tmp_path
     )
     assert compared.returncode == 0, compared.stderr
@@ -151,7 +151,7 @@ def test_both_commands_from_nothing_to_a_report(command, made, tmp_path):
     samples = pd.read_parquet(tmp_path / "compared" / "tables" / "samples.parquet")
     assert sorted(samples["role"]) == ["base", "base", "tuned", "tuned"]
 
-    again = run(*command, cwd=tmp_path, script="train.py")
+    again = run_here(*command, cwd=tmp_path, script="train.py")
     assert again.returncode == 0, again.stderr
     assert "is complete" in again.stdout
     now = load_file(tuned / "model.safetensors")

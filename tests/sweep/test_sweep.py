@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.command import RECORDS, run
+from helpers.command import RECORDS, run, run_here
 from helpers.sweep_tables import cells, rows_per_key
 from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
@@ -50,7 +50,7 @@ def words(pair, tmp_path_factory):
 @pytest.fixture(scope="module")
 def local(words, tmp_path_factory):
     folder = tmp_path_factory.mktemp("local")
-    done = run("-m", *words, "saliency.b=0,99,3", "saliency.p=2,4", "hydra.sweep.dir=out", cwd=folder)
+    done = run_here("-m", *words, "saliency.b=0,99,3", "saliency.p=2,4", "hydra.sweep.dir=out", cwd=folder)
     return folder, done
 
 
@@ -78,7 +78,7 @@ def test_failed_jobs_are_named_and_the_others_run(local):
 
 
 def test_the_summary_has_the_numbers_of_a_single_run(local, words, tmp_path):
-    done = run(*words, "saliency.b=3", "saliency.p=2", "hydra.run.dir=out", cwd=tmp_path)
+    done = run_here(*words, "saliency.b=3", "saliency.p=2", "hydra.run.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = cells(local[0] / "out").loc[3, 2]
     record = json.loads((tmp_path / "out" / "findings.json").read_text())
@@ -133,7 +133,7 @@ def test_a_sweep_over_models_computes_the_base_once(words, pair, tmp_path):
     save_file(
         {name: 0.9 * weight for name, weight in weights.items()}, other / "model.safetensors", {"format": "pt"}
     )
-    done = run("-m", *words, f"model.tuned={pair[1]},{other}", "hydra.sweep.dir=out", cwd=tmp_path)
+    done = run_here("-m", *words, f"model.tuned={pair[1]},{other}", "hydra.sweep.dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     first, second = done.stdout.split("#1 :")
     assert "base: 6 samples to explain" in first

@@ -4,7 +4,8 @@ from shiftlens.attribution.engine import MODES, TARGETS, Engine, Explained
 from shiftlens.attribution.explain_module import BATCH_TOKENS, AttributionModule
 from shiftlens.attribution.generate import greedy
 from shiftlens.attribution.ledger import Ledger
-from shiftlens.attribution.plan.cost import Costs, calibrated
+from shiftlens.attribution.plan.calibration import calibrated
+from shiftlens.attribution.plan.cost import Costs
 from shiftlens.attribution.plan.memory import parse_budget
 from shiftlens.attribution.request import Request
 from shiftlens.attribution.row import ATTRIBUTION_VERSION, Row, row_key

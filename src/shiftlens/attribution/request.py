@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from shiftlens.attribution.engine import Engine
 from shiftlens.attribution.methods import Gradient, Method
 
 

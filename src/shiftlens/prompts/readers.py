@@ -76,7 +76,7 @@ def data_problems(data: Mapping[str, Any], group: str = "data") -> list[str]:
     }
     problems = setting_problems(data, rules, f"{group}.")
     reader = data.get("reader")
-    if isinstance(reader, str) and reader not in {**READERS, **added(GROUP)}:
+    if isinstance(reader, str) and reader not in READERS and reader not in added(GROUP):
         problems.append(f"{group}.reader={reader}: {expected_names(READERS, GROUP)}")
     return problems
 

@@ -31,8 +31,9 @@ from shiftlens.prompts.readers import PromptSet
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
-from shiftlens.run.prepare import Options, prepare
+from shiftlens.run.prepare import Options, asked_of, prepare
 from shiftlens.run.runner import Runner
+from shiftlens.run.wanted import wanted_by_analysis
 from shiftlens.scores.precision import REDUCED, agreement
 from shiftlens.scores.samples import Measured, measure, samples_table
 from shiftlens.scores.scored import scored
@@ -74,12 +75,11 @@ def run(
         )
     runner = Runner(
         ledger_root, pair.cache, trainer, callbacks, options.engine, options.batch_tokens, console,
-        options.settings, options.methods[0],
+        options.settings, options.methods[0], options.measure_costs,
     )  # fmt: skip
     runner.check_ranks(len(roles["base"].encoded))
     row_views = [view for view in callbacks if isinstance(view, RowView)]
-    writers = [options.responses] if options.responses in ROLES else ROLES
-    asked = Asked(roles, options.foil == "other_model", writers)
+    asked = asked_of(roles, options)
     rows = _gather(asked, row_views, runner, options)
     runner.release()
     main = {name: options.responses if options.responses in ROLES else name for name in ROLES}
@@ -150,6 +150,7 @@ def run(
                 "include_response": options.include_response,
                 "responses": options.responses,
                 "version": ATTRIBUTION_VERSION,
+                "costs": {name: costs.record() for name, costs in sorted(runner.costs.items())},
                 "precision": {name: record for name, record in precision.items() if record},
             },
             evidence=evidence_record(list(options.controls)),
@@ -179,14 +180,8 @@ def _gather(asked: Asked, views: Sequence[RowView], runner: Runner, options: Opt
     rows: dict[str, dict[str, Row]] = {name: {} for name in roles}
 
     def missing(name: str) -> list[Request]:
-        texts = {"own": [name], "given": [name], "both": ROLES}.get(options.responses, [options.responses])
-        wanted = asked.first(rows, name)
-        for requests in (asked.explained(rows, name, text) for text in texts):
-            wanted += requests
-            for method in options.methods[1:]:
-                wanted += by_method(requests, roles[name], rows[name], method)
-        wanted += [request for view in views for request in view.requests(name, roles, rows)]
-        return [request for request in wanted if request.key not in rows[name]]
+        wanted = wanted_by_analysis(name, asked, rows, views, options)
+        return [request for each in wanted.values() for request in each if request.key not in rows[name]]
 
     while any(missing(name) for name in ROLES):
         for name in reversed(ROLES):

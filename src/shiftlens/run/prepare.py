@@ -9,7 +9,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.attribution import Engine, Request
-from shiftlens.attribution.foils import FOILS, first_token
+from shiftlens.attribution.foils import FOILS, Asked, first_token
 from shiftlens.attribution.methods import Method
 from shiftlens.attribution.request import Units
 from shiftlens.attribution.role import Role, keyed
@@ -47,6 +47,7 @@ class Options:
         inputs: Which tokens before the response are sources.
         include_response: Whether responses are also explained by their own earlier tokens.
         check_precision: Number of samples that are also explained in float32 if the precision is reduced.
+        measure_costs: Whether the mode of the engine is chosen by costs measured on this machine.
         max_new_tokens: Largest number of response tokens.
         max_tokens: Largest number of prompt tokens; ``None`` for all that the model's context has room for.
         on_long: ``refuse`` or ``cut`` longer prompts.
@@ -70,6 +71,7 @@ class Options:
     inputs: str
     include_response: bool
     check_precision: int
+    measure_costs: bool
     max_new_tokens: int
     max_tokens: int | None
     on_long: str
@@ -101,7 +103,66 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
     layers_by_role = find_pair(pair)
     tokenizers = {name: load_tokenizer(layers) for name, layers in layers_by_role.items()}
     template = shared_template(pair.tuned.template, tokenizers["tuned"])
-    contexts = {name: _context(layers_by_role[name]) for name in ROLES}
+    contexts = {name: context_length(layers_by_role[name]) for name in ROLES}
+    encoded, problems = encode_for_both(prompts, tokenizers, template, contexts, options)
+    foils = foil_ids(options.foil, tokenizers)
+    # Both roles stop at the stop tokens of either. Otherwise a base model without an end-of-turn token would
+    # continue after the end of the turn, and the two models would differ in length alone.
+    ends = {
+        text
+        for name in ROLES
+        for text in tokenizers[name].convert_ids_to_tokens(
+            stop_ids(layers_by_role[name].model.folder, tokenizers[name])
+        )
+    }
+    roles = {}
+    for name in ROLES:
+        spec, layers = pair.role(name), layers_by_role[name]
+        identity = identify(spec, layers, pair.cache)
+        stops = tuple(sorted({i for text in ends if (i := _single_id(text, tokenizers[name])) is not None}))
+        role = Role(
+            spec, layers, identity, tokenizers[name], template, contexts[name], options.engine,
+            tuple(encoded[name]), (), options.methods,
+        )  # fmt: skip
+        requests = tuple(request_for(e, role, stops, options, foils[name]) for e in role.encoded)
+        roles[name] = replace(role, requests=requests)
+    return roles, (*prompts.skipped, *problems)
+
+
+def asked_of(roles: Mapping[str, Role], options: Options) -> Asked:
+    """Return the requests of a run: who explains which responses, contrasted with what.
+
+    Args:
+        roles: Both roles.
+        options: Options of the run.
+    """
+    writers = [options.responses] if options.responses in ROLES else ROLES
+    return Asked(roles, options.foil == "other_model", writers)
+
+
+def encode_for_both(
+    prompts: PromptSet,
+    tokenizers: Mapping[str, PreTrainedTokenizerBase],
+    template: str,
+    contexts: Mapping[str, int | None],
+    options: Options,
+) -> tuple[dict[str, list[Encoded]], list[Problem]]:
+    """Encode every prompt for both models.
+
+    Args:
+        prompts: Prompts that both models answer.
+        tokenizers: Tokenizer of each role.
+        template: Text to write around a prompt.
+        contexts: Context length of each role in tokens; ``None`` if it is not known.
+        options: Options of the run.
+
+    Returns:
+        Encoded prompts by role, and the problems of those that are left out.
+
+    Raises:
+        PromptError: Some prompts cannot be encoded; the message lists all of them.
+        ConfigError: No prompt has the id ``options.map_prompt``.
+    """
     problems: list[Problem] = []
     encoded: dict[str, list[Encoded]] = {name: [] for name in ROLES}
     for number, prompt in enumerate(prompts.prompts, start=1):
@@ -122,32 +183,19 @@ def prepare(pair: Pair, prompts: PromptSet, options: Options) -> tuple[dict[str,
     if options.map_prompt is not None and all(e.prompt.id != options.map_prompt for e in encoded["base"]):
         some = ", ".join(e.prompt.id for e in encoded["base"][:3])
         raise ConfigError(f"report.prompt={options.map_prompt}: no such id in this run; e.g. {some}")
-    foils = _foils(options.foil, tokenizers)
-    # Both roles stop at the stop tokens of either. Otherwise a base model without an end-of-turn token would
-    # continue after the end of the turn, and the two models would differ in length alone.
-    ends = {
-        text
-        for name in ROLES
-        for text in tokenizers[name].convert_ids_to_tokens(
-            stop_ids(layers_by_role[name].model.folder, tokenizers[name])
-        )
-    }
-    roles = {}
-    for name in ROLES:
-        spec, layers = pair.role(name), layers_by_role[name]
-        identity = identify(spec, layers, pair.cache)
-        stops = tuple(sorted({i for text in ends if (i := _single_id(text, tokenizers[name])) is not None}))
-        role = Role(
-            spec, layers, identity, tokenizers[name], template, contexts[name], options.engine,
-            tuple(encoded[name]), (), options.methods,
-        )  # fmt: skip
-        requests = tuple(_request(e, role, stops, options, foils[name]) for e in role.encoded)
-        roles[name] = replace(role, requests=requests)
-    return roles, (*prompts.skipped, *problems)
+    return encoded, problems
 
 
-def _foils(foil: str, tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> dict[str, tuple[int, ...] | None]:
-    """Return the one id that each role's responses are contrasted with; ``None`` where the run finds it later."""
+def foil_ids(foil: str, tokenizers: Mapping[str, PreTrainedTokenizerBase]) -> dict[str, tuple[int, ...] | None]:
+    """Return the one id that each role's responses are contrasted with; ``None`` where the run finds it later.
+
+    Args:
+        foil: Value of ``saliency.foil``.
+        tokenizers: Tokenizer of each role.
+
+    Raises:
+        ConfigError: A model has no token for the foil.
+    """
     if foil in FOILS:
         return dict.fromkeys(tokenizers)
     ids = {name: first_token(tokenizer, foil) for name, tokenizer in tokenizers.items()}
@@ -159,8 +207,15 @@ def _single_id(text: str, tokenizer: PreTrainedTokenizerBase) -> int | None:
     return tokenizer.get_vocab().get(text)
 
 
-def _context(layers: Layers) -> int | None:
-    """Return the context length of a model in tokens; ``None`` if its configuration has none."""
+def context_length(layers: Layers) -> int | None:
+    """Return the context length of a model in tokens; ``None`` if its configuration has none.
+
+    Args:
+        layers: Folders of the model.
+
+    Raises:
+        SourceError: The configuration cannot be read.
+    """
     try:
         config = AutoConfig.from_pretrained(layers.model.folder, trust_remote_code=False)
     except (ValueError, OSError) as error:
@@ -198,9 +253,18 @@ def _units(encoded: Encoded, unit: str) -> Units | None:
     return Units(name, unit_of_tokens(encoded, name), always=unit != "auto")
 
 
-def _request(
+def request_for(
     encoded: Encoded, role: Role, stops: tuple[int, ...], options: Options, foils: tuple[int, ...] | None
 ) -> Request:
+    """Build the request to explain a role's own response to a prompt, or the one that the prompt brings.
+
+    Args:
+        encoded: The prompt, encoded for the role.
+        role: Role that explains.
+        stops: Ids that end a response.
+        options: Options of the run.
+        foils: Ids that response tokens are contrasted with; ``None`` where the run finds them later.
+    """
     request = Request(
         "",
         encoded.input_ids,

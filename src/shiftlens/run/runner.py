@@ -45,6 +45,10 @@ class Runner:
         console: Console for progress messages.
         settings: L, b and p of the mean instruction score that is printed after each run.
         method: Method of attribution of that score.
+        measure_costs: Whether the cost of a token row is measured on this machine; if not, the engine's is used.
+
+    Attributes:
+        costs: Costs that the mode of each response was chosen by, for each role with responses explained so far.
     """
 
     ledger_root: Path
@@ -56,6 +60,8 @@ class Runner:
     console: Console
     settings: Settings = field(default_factory=Settings)
     method: Method = field(default_factory=Gradient)
+    measure_costs: bool = True
+    costs: dict[str, Costs] = field(default_factory=dict, init=False)
     _loaded: tuple[Role, LM] | None = field(default=None, init=False, repr=False)
 
     def rows(self, name: str, role: Role, requests: Sequence[Request]) -> dict[str, Row]:
@@ -124,7 +130,10 @@ class Runner:
         )
         lm = self._model(role)
         with _tf32(role.identity.dtype == "tf32"):
-            engine = replace(self.engine, costs=self._costs(lm, trainer)) if missing else self.engine
+            engine = self.engine
+            if missing and engine.mode in ("auto", "mixed"):
+                self.costs[role.spec.role] = self._costs(lm, trainer)
+                engine = replace(engine, costs=self.costs[role.spec.role])
             module = AttributionModule(
                 lm, list(by_key.values()), engine, self.batch_tokens, done=by_key.keys() - set(missing)
             )
@@ -187,15 +196,15 @@ class Runner:
         return trainer
 
     def _costs(self, lm: LM, trainer: Trainer) -> Costs:
-        if self.engine.mode not in ("auto", "mixed"):
+        if not self.measure_costs:
             return self.engine.costs
         if getattr(lm.model, "hf_device_map", None) is None:
             lm.model.to(trainer.strategy.root_device)
         costs = calibrated(lm.model, self.cache)
-        if costs.measured:
+        if costs.measured_at:
             self.console.print(
                 f"  a token row costs {costs.forward_row * 1e3:.3g} ms in forward mode, "
-                f"{costs.reverse_row * 1e3:.3g} ms in reverse (timed once on this machine)"
+                f"{costs.reverse_row * 1e3:.3g} ms in reverse (measured on this machine, {costs.measured_at})"
             )
         return costs
 

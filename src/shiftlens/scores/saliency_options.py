@@ -33,6 +33,7 @@ _RULES = {
     "chunk": Number(1, optional=True),
     "batch_tokens": Number(1),
     "check_precision": Number(0),
+    "costs": Choice(("default", "measured")),
 }
 
 
@@ -52,6 +53,7 @@ class SaliencyOptions:
         inputs: Which tokens before the response are sources, one of :data:`INPUTS`.
         include_response: Whether earlier response tokens are sources too.
         check_precision: Number of samples also explained in float32 where the precision is reduced.
+        measure_costs: Whether the mode of the engine is chosen by costs measured on this machine.
     """
 
     settings: Settings
@@ -65,6 +67,7 @@ class SaliencyOptions:
     inputs: str
     include_response: bool
     check_precision: int
+    measure_costs: bool
 
 
 def saliency_problems(saliency: Mapping[str, Any], report: Mapping[str, Any]) -> list[str]:
@@ -124,4 +127,5 @@ def saliency_options(saliency: Mapping[str, Any]) -> SaliencyOptions:
         inputs=values["inputs"],
         include_response=values["include_response"],
         check_precision=values["check_precision"],
+        measure_costs=values["costs"] == "measured",
     )

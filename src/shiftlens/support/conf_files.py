@@ -7,6 +7,8 @@ work inside a running Hydra application, in a notebook and in several threads at
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,7 @@ def read_choice(group: str, name: str) -> dict[str, Any]:
     """
     if name not in choices(group):
         raise ConfigError(f"{group}={name}: expected one of {', '.join(choices(group))}")
-    own = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
-    assert isinstance(own, dict)
+    own = deepcopy(_content(CONF / group / f"{name}.yaml"))
     values: dict[str, Any] = {}
     for entry in own.pop("defaults", ["_self_"]):
         if entry == "_self_":
@@ -60,6 +61,12 @@ def read_choice(group: str, name: str) -> dict[str, Any]:
             folder, _, file = entry.removesuffix("@_here_").rpartition("/")
             values.update(read_choice(f"{group}/{folder}".rstrip("/"), file))
     return values
+
+
+@cache
+def _content(path: Path) -> dict[str, Any]:
+    own: Any = OmegaConf.to_container(OmegaConf.load(path))
+    return own
 
 
 def model_config(name: str) -> dict[str, Any]:

@@ -41,9 +41,9 @@ def pick(key: str, value: Any, builtin: Mapping[str, Any], group: str) -> Any:
             return instantiate(dict(value))
         except InstantiationException as error:
             raise ConfigError(f"{key}._target_={value['_target_']}: cannot be used: {error}") from error
-    points = added(group)
-    if isinstance(value, str) and value in builtin:
+    if isinstance(value, str) and value in builtin:  # before all installed packages are searched
         return builtin[value]
+    points = added(group)
     if isinstance(value, str) and value in points:
         try:
             return points[value].load()

@@ -71,6 +71,16 @@ def takes(model: PreTrainedModel, length: int) -> bool:
         >>> takes(GPT2LMHeadModel(GPT2Config(vocab_size=9, n_embd=8, n_layer=1, n_head=2)), 5)
         False
     """
+    return model.device.type != "meta" and written_out(model, length)
+
+
+def written_out(model: PreTrainedModel, length: int) -> bool:
+    """Return what :func:`takes` does, also for a model whose weights are on the device ``meta``, without values.
+
+    Args:
+        model: Causal language model.
+        length: Number of ids in the text.
+    """
     body = body_of(model)
     layers = getattr(body, "layers", ())
     if getattr(model, "hf_quantizer", None) is not None:
@@ -80,8 +90,6 @@ def takes(model: PreTrainedModel, length: int) -> bool:
         return False
     kinds = {(parameter.device, parameter.dtype) for parameter in model.parameters()}
     if not layers or len(kinds) != 1 or model.dtype not in _DTYPES:
-        return False
-    if model.device.type == "meta":
         return False
     plain = all(type(layer) in LLAMA_LAYERS and _is_plain(layer, length) for layer in layers)
     return plain and not any(map(_is_hooked, [*layers, body.norm]))

@@ -59,6 +59,19 @@ class Ablation(Method):
         """What a finding calls the method."""
         return f"exact removal ({_WORDS[self.by]})"
 
+    def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
+        """Count the positions from the first removed one on, for each unit: ``N (N / 2 + M)`` token by token.
+
+        Example:
+            >>> Ablation().token_rows([[0], [1], [2]], 6, 3)
+            12
+        """
+        return sum(total - 1 - min(unit) for unit in units) if response else 0
+
+    def output_rows(self, units: int, response: int) -> int:
+        """Count a row for each response token, with and without each unit."""
+        return (units + 1) * response
+
     def explain(
         self,
         model: PreTrainedModel,

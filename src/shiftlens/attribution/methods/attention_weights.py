@@ -60,6 +60,14 @@ class AttentionWeights(Method):
         """What a finding calls the method."""
         return "mean attention" if self.how == "mean" else "attention rollout"
 
+    def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
+        """Return 0: the text is only read."""
+        return 0
+
+    def output_rows(self, units: int, response: int) -> int:
+        """Count a row for each response token."""
+        return response
+
     def explain(
         self,
         model: PreTrainedModel,

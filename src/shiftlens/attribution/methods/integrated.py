@@ -68,6 +68,14 @@ class Integrated(Method):
         """What a finding calls the method."""
         return f"integrated gradients ({self.baseline} embedding, {self.points} points)"
 
+    def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
+        """Count the rows of the gradient and of its ordinary pass at each point, and a pass at the baseline."""
+        return self.points * (super().token_rows(units, total, response) + total) + total if response else 0
+
+    def output_rows(self, units: int, response: int) -> int:
+        """Count the gradient's rows at each point, and a row for each response token at both ends."""
+        return self.points * super().output_rows(units, response) + 2 * response
+
     def explain(
         self,
         model: PreTrainedModel,

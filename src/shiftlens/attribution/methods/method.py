@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.engine import Engine, Explained
+from shiftlens.attribution.plan.row_counts import carried
 from shiftlens.support.marked import numbers_of
 
 
@@ -96,6 +97,31 @@ class Method(ABC):
         Returns:
             [sources, M] numbers on the CPU, in the form that :attr:`form` names.
         """
+
+    def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
+        """Count the token rows of :meth:`explain` in each layer: one derivative, or one text, at one position.
+
+        By default those of the gradient: tangents and cotangents that meet at the best cut.
+
+        Args:
+            units: Positions to attribute to, one unit each; a method for which units are not removed jointly
+                attributes to each of their tokens.
+            total: Number of ids, with the response at the end.
+            response: Number of response tokens.
+        """
+        if response == 0:
+            return 0
+        tangent_rows, cotangent_rows = carried([place for unit in units for place in unit], total, response)
+        return int((tangent_rows + cotangent_rows).min())
+
+    def output_rows(self, units: int, response: int) -> int:
+        """Count the rows that :meth:`explain` takes through the output layer; by default, forward and back once.
+
+        Args:
+            units: Number of units.
+            response: Number of response tokens.
+        """
+        return 2 * response
 
     def explain_units(
         self,

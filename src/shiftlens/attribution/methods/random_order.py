@@ -43,6 +43,14 @@ class RandomOrder(Method):
     def __post_init__(self) -> None:
         refuse(setting_problems(numbers_of(self), {"seed": SEED}, f"saliency.{self.name}."))
 
+    def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
+        """Return 0: the text is only read."""
+        return 0
+
+    def output_rows(self, units: int, response: int) -> int:
+        """Count a row for each response token."""
+        return response
+
     def explain(
         self,
         model: PreTrainedModel,

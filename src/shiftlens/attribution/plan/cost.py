@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-import platform
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from pathlib import Path
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
-import torch
-from filelock import FileLock
 from jaxtyping import Bool
-from transformers import PreTrainedModel
 
-from shiftlens.attribution.llama.layer import takes
-from shiftlens.attribution.modes.forward import forward
-from shiftlens.attribution.modes.reverse import reverse
 from shiftlens.attribution.plan.row_counts import carried, token_rows
-from shiftlens.models.identity import digest
-from shiftlens.support.whole_files import write_text
-
-log = logging.getLogger(__name__)
 
 REFUSALS = (RuntimeError, ValueError, AttributeError, TypeError, IndexError)
 """Errors of models that do not support a transformation; errors of full memory are recognized separately."""
-_ENGINES = 4  # increase when an engine's speed changes, so that machines are measured again
-_SMALL, _LARGE = 24, 72  # tokens of the two timed texts: one third each of template, prompt and response
 
 
 @dataclass(frozen=True)
@@ -42,14 +25,31 @@ class Costs:
         reverse_row: Time of one token row in reverse mode, with its share of the ordinary pass and of the graph.
         forward_fixed: Time in forward mode that does not depend on the text.
         reverse_fixed: Time in reverse mode that does not depend on the text.
-        measured: Whether the times were measured on this machine.
+        measured_at: Time of the measurement on this machine, ISO 8601 with a time zone; ``None`` if these times
+            were not measured.
+
+    Example:
+        >>> Costs(0.5, 1.0, measured_at="2020-01-01T00:00:00+00:00").record()["age_days"] > 365
+        True
     """
 
     forward_row: float
     reverse_row: float
     forward_fixed: float = 0.0
     reverse_fixed: float = 0.0
-    measured: bool = False
+    measured_at: str | None = None
+
+    @property
+    def age_days(self) -> float | None:
+        """Days since the measurement, to a tenth; ``None`` if there was none."""
+        if self.measured_at is None:
+            return None
+        age = datetime.now(UTC) - datetime.fromisoformat(self.measured_at)
+        return round(age.total_seconds() / 86400, 1)
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields and the age as plain values, for provenance records."""
+        return {**asdict(self), "age_days": self.age_days}
 
 
 UNMEASURED = Costs(forward_row=1.0, reverse_row=1.0)
@@ -121,77 +121,3 @@ def cheapest(
     }
     # Of equal times the first wins: a cut at either end is the same as forward or reverse mode.
     return min((mode for mode in times if mode not in without), key=times.__getitem__)
-
-
-def calibrated(model: PreTrainedModel, cache: Path) -> Costs:
-    """Load the costs of a model on this machine from a cache; if they are missing, measure and cache them.
-
-    The measurement takes some seconds on a CPU, and uses random ids as texts. Of several concurrent processes only
-    one measures.
-
-    Args:
-        model: Causal language model, on the device where it will run.
-        cache: Folder of cached files.
-
-    Returns:
-        Costs in seconds, or :data:`UNMEASURED` if an engine does not support the model.
-    """
-    path = cache / "calibration" / f"{_machine(model)}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        try:
-            return Costs(**json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError):
-            pass  # the file is missing, damaged or of another version, so measure
-        try:
-            costs = _measure(model)
-        except REFUSALS as error:
-            log.info("the engines could not be timed: %s", error)
-            return UNMEASURED
-        write_text(path, json.dumps(asdict(costs)))
-    return costs
-
-
-def _machine(model: PreTrainedModel) -> str:
-    """Hash the shapes of a model and the properties of the machine; the speed does not depend on the weights."""
-    shapes = sorted([name, *parameter.shape] for name, parameter in model.named_parameters())
-    device = model.device
-    unit = (
-        torch.cuda.get_device_name(device) if device.type == "cuda" else f"{platform.processor()} {os.cpu_count()}"
-    )
-    return digest(
-        {
-            "shapes": shapes,
-            "unit": [platform.node(), device.type, unit, torch.get_num_threads()],
-            "dtype": [str(model.dtype), torch.backends.cuda.matmul.allow_tf32],
-            "torch": torch.__version__,
-            "written_out": takes(model, _LARGE),
-            "engines": _ENGINES,
-        }
-    )
-
-
-def _measure(model: PreTrainedModel) -> Costs:
-    """Time each engine on a small and a large text, and fit a straight line through both times."""
-    lines = {}
-    for mode, engine in (("forward", forward), ("reverse", reverse)):
-        points = []
-        for total in (_SMALL, _SMALL, _LARGE):  # the first run warms up
-            ids = torch.randint(min(1000, model.config.get_text_config().vocab_size), (total,))
-            third = total // 3
-            sources = torch.arange(third, 2 * third)
-            rows = token_rows(mode, sources.tolist(), total, third, takes(model, total))
-            points.append((rows, _seconds(model, partial(engine, model, ids, sources, third, 16))))
-        (_, _), (few, short), (many, long) = points
-        row = max(long - short, 0.1 * long) / (many - few)  # positive even if the short run was slower
-        lines[mode] = (row, max(short - row * few, 0.0))
-    return Costs(lines["forward"][0], lines["reverse"][0], lines["forward"][1], lines["reverse"][1], measured=True)
-
-
-def _seconds(model: PreTrainedModel, run: Callable[[], object]) -> float:
-    """Measure the time of a call, including work that is queued on the model's GPU."""
-    start = time.perf_counter()
-    run()
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
-    return time.perf_counter() - start
