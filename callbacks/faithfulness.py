@@ -12,7 +12,7 @@ from shiftlens.analyses.faithfulness.rating import RANDOM
 from shiftlens.analyses.faithfulness.section import Measured, faithfulness_section
 from shiftlens.analyses.faithfulness.subject import Sampling, Subject
 from shiftlens.attribution import Request, Row
-from shiftlens.attribution.methods import Method, method_from_config
+from shiftlens.attribution.methods import Method, method_from_config, methods_from_config
 from shiftlens.attribution.removal import REMOVALS
 from shiftlens.attribution.role import Role, Rows
 from shiftlens.callbacks.base import RowView
@@ -31,7 +31,9 @@ class Faithfulness(RowView):
     :mod:`shiftlens.analyses.faithfulness`.
 
     Args:
-        methods: Methods that are compared, as ``saliency.method`` names one; ``random`` is always among them.
+        methods: Method or methods that are compared, as ``saliency.method`` names them; ``random`` is always among
+            them.
+        settings: Name of a method -> its settings, for methods given by name.
         n: Number of prompts in the sample; all prompts if there are fewer.
         by: What replaces an embedding in the exact removals; the removals are also compared with each other.
         shares: Shares of the prompt tokens that the deletion and insertion curves remove.
@@ -50,7 +52,8 @@ class Faithfulness(RowView):
 
     def __init__(
         self,
-        methods: Sequence[Any] = ("gradient", "ablation", "random"),
+        methods: Any = ("gradient", "ablation"),
+        settings: Mapping[str, Any] | None = None,
         n: int = 8,
         by: Sequence[str] = ("zero", "mean"),
         shares: Sequence[float] = (0.05, 0.1, 0.2, 0.5),
@@ -60,15 +63,13 @@ class Faithfulness(RowView):
     ) -> None:
         values = {"n": n, "by": by, "shares": shares, "tokens": tokens, "sanity": sanity, "seed": seed}
         problems = setting_problems(values, self.rules, "callbacks.faithfulness.")
-        by_label: dict[str, Method] = {}
-        for value in (*methods, RANDOM):
-            try:
-                method = method_from_config(value)
-            except ConfigError as error:
-                problems.append(f"callbacks.faithfulness.methods: {error}")
-                continue
-            by_label.setdefault(method.label, method)
+        compared: tuple[Method, ...] = ()
+        try:
+            compared = methods_from_config(methods, settings)
+        except ConfigError as error:
+            problems.append(f"callbacks.faithfulness.methods: {error}")
         refuse(problems)
+        by_label = {method.label: method for method in (*compared, method_from_config(RANDOM, settings))}
         self.n, self.sanity, self.seed = n, sanity, seed
         self._sampling = Sampling(by_label, tuple(by), tuple(shares), tokens, seed)
 

@@ -20,11 +20,13 @@ from shiftlens.annotate.endpoint import Endpoint
 from shiftlens.annotate.lexical import LexicalAnnotator
 from shiftlens.annotate.local import LocalAnnotator
 from shiftlens.attribution import AttributionModule, Engine
+from shiftlens.attribution.methods import METHODS
 from shiftlens.callbacks import Concepts, Faithfulness, ShiftCurves, TokenShift, WordPairs
 from shiftlens.errors import ConfigError
 from shiftlens.models.pair import RoleSpec
 from shiftlens.prompts.encode import encode
 from shiftlens.prompts.verifiable import build
+from shiftlens.scores.samples import measure
 from shiftlens.scores.settings import Settings
 from shiftlens.scratch.scratch_options import ModelOptions, PretrainOptions, TextOptions
 from shiftlens.support.cache_path import cache_dir
@@ -71,9 +73,20 @@ def composed(config: str, *options: str) -> dict[str, Any]:
 
 def test_saliency_is_what_scores_and_engines_take():
     saliency = composed("analyze")["saliency"]
-    del saliency["check_precision"], saliency["costs"]  # a run has them, no function
-    told = [compare(saliency, code) for code in (Settings, Engine, AttributionModule, sl.attribute)]
-    assert set().union(*told) == set(saliency)
+    run_only = {"check_precision", "costs", "over_methods", "inputs", "foil"}  # a run has them, no function
+    run_only |= {
+        "method",
+        "unit",
+    }  # a run compares methods and may take sentences, a call explains by one, by token
+    assert saliency["method"][0] == inspect.signature(sl.attribute).parameters["method"].default
+    methods = {name: saliency.pop(name) for name in ("ablation", "integrated", "attention", "random")}
+    told = [
+        compare({key: value for key, value in saliency.items() if key not in run_only}, code)
+        for code in (Settings, Engine, AttributionModule, sl.attribute, measure)
+    ]
+    assert set().union(*told) == set(saliency) - run_only
+    for name, settings in methods.items():
+        assert compare(settings, METHODS[name]) == set(settings)
 
 
 def test_data_is_what_the_interface_takes():
@@ -93,7 +106,7 @@ def test_models_are_what_a_role_takes():
     [
         ("weights", "concepts", Concepts, {"words", "annotator", "cache"}),
         ("weights", "word_pairs", WordPairs, {"words", "cache"}),
-        ("faithfulness", "faithfulness", Faithfulness, set()),
+        ("faithfulness", "faithfulness", Faithfulness, {"methods", "settings"}),
         ("token_shift", "token_shift", TokenShift, set()),
     ],
 )
@@ -101,7 +114,7 @@ def test_callbacks_of_analyze(choice, name, code, given):
     node = composed("analyze", f"callbacks={choice}")["callbacks"][name]
     node.pop("_target_"), node.pop("_convert_", None)
     assert node.pop("seed") == "${seed}"
-    assert compare(node, code) == set(node) - given
+    assert compare({key: value for key, value in node.items() if key not in given}, code) == set(node) - given
 
 
 def test_the_callback_of_train():
