@@ -22,7 +22,7 @@ class RunningScore(Callback):
     """Mean instruction score over the samples explained in a run, over all ranks.
 
     Samples that are in the ledger already are not explained, and so not part of the mean. Requests of another
-    method, such as the ablations of ``faithfulness``, and responses that are only read have no score.
+    method, of sets of tokens, with foils of their own, or that only read a response have no score.
 
     Args:
         settings: L, b and p.
@@ -54,7 +54,8 @@ class RunningScore(Callback):
     ) -> None:
         """Add the samples of a step."""
         for request, row in zip(batch, outputs, strict=True):
-            if request.prompt_index and request.method == self._method:
+            plain = request.foils is None and request.sets is None
+            if request.prompt_index and plain and request.method == self._method:
                 for mask in self._masks[request.input_ids]:
                     self._metric.update(torch.from_numpy(row.by_token()), mask)
 

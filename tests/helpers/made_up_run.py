@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from shiftlens.analyses.density.across_methods import ByMethod
 from shiftlens.analyses.density.compute import Examination
+from shiftlens.analyses.density.controls import GRADIENT
 from shiftlens.analyses.density.grid import Grid
 from shiftlens.analyses.density.maps import REGIONS, SaliencyMap
 from shiftlens.analyses.density.section import density_sections
@@ -48,9 +50,8 @@ class MadeUpRun:
     def analysis(self) -> Analysis:
         """The sections that report, loggers and terminal get."""
         examination = Examination(list(self.findings), pd.DataFrame(), Grid((), (), np.zeros((0, 0))))
-        sections = density_sections(
-            examination, self.samples, self.tokens, self.profile, self.maps, Settings(), picture_b=0
-        )
+        explained = ByMethod(GRADIENT, (), self.samples, self.tokens, self.profile, lambda chosen: self.maps)
+        sections = density_sections({GRADIENT: examination}, [explained], (), Settings(), picture_b=0)
         return Analysis([*sections, *self.further], self.provenance, **page_head(self.provenance["models"]))
 
 

@@ -116,7 +116,7 @@ def test_tables_round_trip(run: MadeUpRun, tmp_path: Path) -> None:
     assert record["findings"][1]["statistic"] is None
     assert record["provenance"]["models"]["tuned"]["source"] == "org/tuned-1b"
     pd.testing.assert_frame_equal(pd.read_parquet(paths[2]), run.samples)
-    pd.testing.assert_frame_equal(pd.read_parquet(paths[3]), run.tokens)
+    pd.testing.assert_frame_equal(pd.read_parquet(paths[3]), run.tokens.assign(method="gradient"))
     findings = pd.read_parquet(paths[1])
     assert findings.loc[0, "ci_low"] == 0.1
     assert json.loads(findings.loc[0, "groups"])["tuned"]["n"] == 252

@@ -35,7 +35,7 @@ from shiftlens.run.prepare import Options, asked_of, prepare
 from shiftlens.run.runner import Runner
 from shiftlens.run.wanted import wanted_by_analysis
 from shiftlens.scores.precision import REDUCED, agreement
-from shiftlens.scores.samples import Measured, measure, samples_table
+from shiftlens.scores.samples import Measured, measure, profile_table, samples_table, tokens_table
 from shiftlens.scores.scored import scored
 from shiftlens.support.main_rank import is_main_rank
 
@@ -101,8 +101,8 @@ def run(
             base, tuned = (_measured(asked, rows, name, "tuned", options, method) for name in ROLES)
             shift_by_method[named], left_out = shifts(base, tuned, tokenizers)
             draw = _both(draw, partial(shift_maps, shift_by_method[named], options.engine.target, method.words))
-        explained.append(ByMethod(named, scored(found, table), found, table, draw))
-    measured = explained[0].measured
+        tables = (table, tokens_table(found), profile_table(found))
+        explained.append(ByMethod(named, scored(found, table), *tables, draw))
     density = Density(
         options.settings,
         options.seed,
@@ -121,7 +121,8 @@ def run(
         swapped = zip(ROLES, reversed(ROLES), strict=True)
         first = options.methods[0]
         others = [m for name, other in swapped for m in _measured(asked, rows, name, other, options, first)]
-        sections.append(crossed_section([*measured, *others], options.seed))
+        own = [m for name in ROLES for m in _measured(asked, rows, name, main[name], options, first)]
+        sections.append(crossed_section([*own, *others], options.seed))
     identities = {name: role.identity for name, role in roles.items()}
     sections += [view.section(identities) for view in callbacks if isinstance(view, View)]
     sections += [view.section(roles, rows) for view in row_views]

@@ -23,6 +23,7 @@ from shiftlens.prompts.schema import Prompt
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
+from shiftlens.scores.samples import profile_table, tokens_table
 from shiftlens.scores.settings import Settings
 from shiftlens.stats.permutation import PERMUTATIONS
 
@@ -111,8 +112,9 @@ def run_scores(options: ScoresOptions, console: Console) -> Analysis:
     explained = ByMethod(
         _named(options.method),
         records,
-        measured,
         imported_table(measured, flat),
+        tokens_table(measured),
+        profile_table(measured),
         lambda chosen: imported_maps(chosen, measured, flat, options.settings.L, options.map_b),
     )
     sections = density.sections([explained], all_settings(possible))

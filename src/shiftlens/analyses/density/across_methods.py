@@ -11,7 +11,6 @@ from shiftlens.analyses.density.compute import Examination, examine
 from shiftlens.analyses.density.controls import ControlTest, Named, removal_control
 from shiftlens.analyses.density.maps import SaliencyMap, ShiftMap
 from shiftlens.results.verdict import judge
-from shiftlens.scores.samples import Measured
 from shiftlens.scores.scored import Scored
 from shiftlens.scores.settings import Settings
 
@@ -23,15 +22,17 @@ class ByMethod:
     Args:
         method: The method.
         records: Responses with raw importance or kept scores.
-        measured: The same responses with their scores at the settings of the tests.
         samples: Table ``samples`` of these responses.
+        tokens: Table ``tokens``: ``role, id, position, token, region, density``.
+        profile: Table ``profile``: ``role, dataset, bin (0..9), mean, std, n``.
         draw: Prompt ids -> the maps of these prompts: base and tuned side by side, perhaps the shift between them.
     """
 
     method: Named
     records: Sequence[Scored]
-    measured: Sequence[Measured]
     samples: pd.DataFrame
+    tokens: pd.DataFrame
+    profile: pd.DataFrame
     draw: Callable[[Sequence[str]], Sequence[SaliencyMap | ShiftMap]]
 
 

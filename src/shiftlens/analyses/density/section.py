@@ -21,7 +21,6 @@ from shiftlens.analyses.density.sensitivity_figure import sensitivity_map
 from shiftlens.models.roles import ROLES
 from shiftlens.results.render import render
 from shiftlens.results.section import Section, Tile
-from shiftlens.scores.samples import profile_table, tokens_table
 from shiftlens.scores.settings import Settings
 
 MAX_ROWS = 500
@@ -75,8 +74,8 @@ def density_sections(
     sensitivity = pd.concat([each.sensitivity for each in found.values()], ignore_index=True)
     tables = {
         "samples": samples,
-        "tokens": pd.concat([tokens_table(e.measured).assign(method=e.method.label) for e in explained]),
-        "profile": pd.concat([profile_table(e.measured).assign(method=e.method.label) for e in explained]),
+        "tokens": pd.concat([e.tokens.assign(method=e.method.label) for e in explained]),
+        "profile": pd.concat([e.profile.assign(method=e.method.label) for e in explained]),
         "sensitivity": sensitivity,
     }
     first, *further = explained
@@ -140,7 +139,7 @@ def _pictures(examination: Examination, explained: ByMethod, method: Named | Non
         Section(
             title=f"Importance density over the prompt{of}",
             lead=_LEADS["profile"],
-            figures={f"position_profile{behind}": position_profile(profile_table(explained.measured))},
+            figures={f"position_profile{behind}": position_profile(explained.profile)},
             rank=40 + further,
         ),
     ]
