@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from shiftlens.attribution.engine import Engine
 from shiftlens.attribution.methods import Gradient, Method
 
 
