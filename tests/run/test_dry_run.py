@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -59,11 +60,15 @@ def test_it_prints_a_plan_and_writes_nothing_but_hydras_own(words, tmp_path):
     done = run_here(*words, "callbacks=evidence", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert sum("density" in line and "gradient x embedding" in line for line in lines) == 2
-    assert sum("exact removal (zero embedding)" in line for line in lines) == 2
-    assert sum("TokenShift" in line and "reading only" in line for line in lines) == 1
+    rows = {
+        tuple(cell.strip() for cell in line.strip("│").split("│"))[:4] for line in lines if line.startswith("│")
+    }
+    for role in ("base", "tuned"):
+        for method in ("gradient x embedding", "exact removal (zero embedding)"):
+            assert (role, "density", method, "3") in rows
+    assert ("base", "TokenShift", "reading only", "3") in rows
     assert "Assumed: own responses count as 6 tokens (data.max_new_tokens)." in lines
-    assert lines[-1].startswith("Dry run: 21 explanations") and "not measured on this machine" in lines[-1]
+    assert re.match(r"Dry run: \d+ explanations", lines[-1]) and "not measured on this machine" in lines[-1]
     assert {path.name for path in (tmp_path / "out").iterdir()} <= {".hydra", "analyze.log"}
     assert not (tmp_path / "cache").exists() and not (tmp_path / "outputs").exists()
 
@@ -120,7 +125,7 @@ def test_the_plan_is_what_the_run_explains(pair, responses, tmp_path, monkeypatc
 
     def rows(self, name, role, requests):
         for request in requests:
-            method = request.method.words if request.prompt_index else "reading only"
+            method = request.method.words if request.prompt_index or request.sets else "reading only"
             explained.setdefault((name, method), set()).add(request.key)
         return whole(self, name, role, requests)
 
@@ -176,6 +181,10 @@ def test_rows_and_operations_are_counted_as_the_formulas_say():
     by_word = forecast([request(N, M, method=Ablation(), units=Units("word", (0, 0, 1, 1, 1)))], model, costs)
     assert by_word.rows == (total - 1 - 1) + (total - 1 - 3)
     assert forecast([request(N, M, units=Units("word", (0, 0, 1, 1, 1)))], model, costs).rows == gradient.rows
+    sets = forecast([request(N, M, method=Ablation(), sets=((1, 2), (2, 4, 5)))], model, costs)
+    assert sets.rows == by_word.rows + 1 and sets.prompt_tokens == 4
+    everything = forecast([request(N, M, method=Ablation(), outside=(0, 6))], model, costs)
+    assert everything.rows == removal.rows + (total - 1) + (total - 1 - 6)
     assert gradient.seconds is None
 
 

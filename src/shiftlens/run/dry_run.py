@@ -160,7 +160,8 @@ def _requests(
                 for request in requests:
                     if request.key not in rows[name]:
                         rows[name][request.key] = _longest(request, ROLES.index(name))
-                        words = request.method.words if request.prompt_index else "reading only"
+                        sources = request.prompt_index or request.sets
+                        words = request.method.words if sources else "reading only"
                         groups.setdefault((name, analysis, words), []).append(request)
         if sum(map(len, rows.values())) == before:
             return dict(sorted(groups.items(), key=lambda item: ROLES.index(item[0][0])))

@@ -23,7 +23,7 @@ class Forecast:
 
     Args:
         samples: Number of samples.
-        prompt_tokens: Tokens that are attributed to, all samples together.
+        prompt_tokens: Prompt tokens that are attributed to, all samples together.
         response_tokens: Response tokens, all samples together.
         rows: Token rows in each layer, without the ordinary pass that reads each text.
         operations: Floating point operations: two for each parameter of the layers and token row, the ordinary
@@ -74,7 +74,10 @@ def forecast(requests: Sequence[Request], model: PreTrainedModel, costs: Costs) 
     relative = operations / max(sum(_operations(gradient, model, *text) for text in texts), 1)
     return Forecast(
         samples=len(requests),
-        prompt_tokens=sum(len(request.prompt_index) for request in requests),
+        prompt_tokens=sum(
+            len({place for unit in units for place in unit if place < total - response})
+            for units, total, response in texts
+        ),
         response_tokens=sum(response for _, _, response in texts),
         rows=sum(method.token_rows(*text) for text in texts),
         operations=operations,
@@ -88,14 +91,17 @@ def _text(request: Request) -> tuple[list[list[int]], int, int]:
     """Return the units that a request attributes to, the number of ids, and the number of response tokens."""
     response = request.max_new_tokens if request.response_ids is None else len(request.response_ids)
     total = len(request.input_ids) + response
+    own = range(len(request.input_ids), total - 1) if request.include_response else ()
+    others = [[place] for place in (*request.outside, *own)]
+    if request.sets is not None:
+        return [list(places) for places in request.sets], total, response
     if (units := request.units) is not None and request.method.jointly and units.used(response):
-        members = [[] for _ in range(max(units.of, default=-1) + 1)]  # type: list[list[int]]
+        members: list[list[int]] = [[] for _ in range(max(units.of, default=-1) + 1)]
         for unit, place in zip(units.of, request.prompt_index, strict=True):
             members[unit].append(place)
     else:
         members = [[place] for place in request.prompt_index]
-    own = range(len(request.input_ids), total - 1) if request.include_response else ()
-    return [*members, *([place] for place in own)], total, response
+    return [*members, *others], total, response
 
 
 def _operations(
