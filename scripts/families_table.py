@@ -61,7 +61,7 @@ def error(model: PreTrainedModel, ids: torch.Tensor, mode: str) -> float:
     """Largest relative difference of a mode from the plain loop."""
     with plain_attention(model):  # some families' own attention takes its softmax in float32
         truth, _ = naive(model, ids, torch.tensor(SOURCES), RESPONSE)
-    values = Engine(mode).explain(model, ids.tolist(), SOURCES, RESPONSE).gradient
+    values = Engine(mode).explain(model, ids.tolist(), SOURCES, RESPONSE).values
     return float(((values - truth).abs().amax(0) / truth.abs().amax(0)).max())
 
 

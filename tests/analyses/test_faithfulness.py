@@ -63,7 +63,7 @@ def test_all_faults_of_the_settings_at_once():
 
 def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
     words = ["callbacks=faithfulness", "callbacks.faithfulness.n=2", "saliency.include_response=true"]
-    words += ["saliency.method=gradient"]
+    words += ["saliency.method=gradient", "callbacks.faithfulness.methods=[gradient,ablation]"]
     analysis, told = analyze(tmp_path, pair, *words)
     table = analysis.tables["faithfulness"]
     compared = [(method, by) for method in ("gradient", "random") for by in ("zero", "mean")]
@@ -84,6 +84,7 @@ def test_a_sample_of_the_prompts_is_ablated_once(pair, tmp_path):
 def test_the_estimate_is_gradient_x_embedding_whatever_the_method_of_the_run(pair, tmp_path):
     """What the findings say is compared; ablation against itself would agree in full."""
     words = ["callbacks=faithfulness", "callbacks.faithfulness.n=2"]
+    words += ["callbacks.faithfulness.methods=[gradient,ablation]"]
     usual, _ = analyze(tmp_path, pair, *words)
     other, _ = analyze(tmp_path, pair, *words, "saliency.method=ablation")
     pd.testing.assert_frame_equal(other.tables["faithfulness"], usual.tables["faithfulness"])

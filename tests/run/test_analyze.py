@@ -45,6 +45,7 @@ def test_everything_of_a_run_is_in_its_folder(first):
     out = folder / "out"
     assert {path.name for path in (out / "tables").iterdir()} == {
         "samples.parquet", "tokens.parquet", "profile.parquet", "findings.parquet", "sensitivity.parquet",
+        "methods.parquet", "samples_by_method.parquet",
     }  # fmt: skip
     assert (out / "report.html").stat().st_size > 10_000
     record = json.loads((out / "findings.json").read_text())
@@ -84,7 +85,7 @@ def test_the_same_again_does_no_model_work(first, words):
     folder, _ = first
     again = run_here(*words, "hydra.run.dir=again", "logger=none", cwd=folder)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("no model work") == 2
+    assert again.stdout.count("no model work") == 4  # the responses, then their removals
     old, new = (json.loads((folder / name / "findings.json").read_text())["findings"] for name in ("out", "again"))
     assert old == new
 
@@ -92,12 +93,12 @@ def test_the_same_again_does_no_model_work(first, words):
 def test_another_b_needs_no_model_but_another_length_does(first, words):
     folder, _ = first
     other = run_here(*words, "saliency.b=5", "saliency.L=20", "hydra.run.dir=b5", "logger=csv", cwd=folder)
-    assert other.stdout.count("no model work") == 2, other.stderr
+    assert other.stdout.count("no model work") == 4, other.stderr
     assert list((folder / "b5").rglob("metrics.csv"))
     longer = run_here(
         *words, "data.max_new_tokens=9", "data.limit=1", "hydra.run.dir=l9", "logger=tensorboard", cwd=folder
     )
-    assert longer.stdout.count("1 samples to explain") == 2, longer.stderr
+    assert longer.stdout.count("1 samples to explain") == 4, longer.stderr
     assert list((folder / "l9").rglob("events.out.tfevents*"))
 
 

@@ -91,7 +91,7 @@ def test_a_method_has_rows_of_its_own(mine, tmp_path):
     out, _ = mine("A method")
     tokens = pd.read_parquet(out / "tables" / "tokens.parquet")
     record = json.loads((out / "findings.json").read_text())["provenance"]["attribution"]
-    assert record["method"] == {"name": "absolute", "absolute": True}
+    assert record["methods"] == {"absolute": {"name": "absolute", "absolute": True}}
     ledger = [pd.read_parquet(path) for path in (tmp_path / "outputs" / "ledger").glob("*/*.parquet")]
     rows = pd.concat(ledger)
     assert set(rows["method"]) == {"absolute"} and all((values >= 0).all() for values in rows["values"])
@@ -104,7 +104,7 @@ def test_a_control_joins_the_others(mine):
     out, _ = mine("A control")
     (finding,) = (f for f in findings(out) if f["name"] == "density/base_vs_tuned")
     names = [control["name"] for control in finding["controls"]]
-    assert names[-1] == "prompt length" and len(names) == 9
+    assert names[-2:] == ["prompt length", "exact removal"] and len(names) == 10
     record = json.loads((out / "findings.json").read_text())["provenance"]["evidence"]
     assert record["further_controls"] == ["length"]
 

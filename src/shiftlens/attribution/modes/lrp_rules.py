@@ -65,11 +65,12 @@ def differentiated(model: PreTrainedModel, variant: Variant) -> Iterator[None]:
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
+        >>> from shiftlens.support.libraries.torch_parts import forward_hooks
         >>> model = LlamaForCausalLM(LlamaConfig(vocab_size=11, hidden_size=8, intermediate_size=8,
         ...                                      num_hidden_layers=1, num_attention_heads=2))
         >>> with differentiated(model, Variant(lrp=True)):
-        ...     inside = len(model.model.norm._forward_hooks)
-        >>> inside, len(model.model.norm._forward_hooks)
+        ...     inside = len(forward_hooks(model.model.norm))
+        >>> inside, len(forward_hooks(model.model.norm))
         (1, 0)
     """
     if not variant.lrp:
