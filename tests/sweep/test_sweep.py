@@ -44,6 +44,7 @@ def words(pair, tmp_path_factory):
     return [
         f"model.base={pair[0]}", f"model.tuned={pair[1]}", "data=jsonl", f"data.path={path}", "data.max_new_tokens=8",
         "logger=none", "paths.ledger=ledger", "paths.cache=cache", "saliency.mode=reverse", "~callbacks.progress",
+        "saliency.method=gradient",
     ]  # fmt: skip
 
 
