@@ -32,6 +32,7 @@ class Found:
         target: Quantity whose derivatives the values are, ``probability`` or ``log_probability``.
         mode: Way in which the values were computed, one of :data:`flops.WAYS`.
         seconds: Time of the attribution alone, in seconds.
+        processor: Time that the processor spent on it, in seconds, over all threads.
         peak: Peak resident memory of the process after its first task, in bytes.
         loaded: Resident memory at the end of the first task, which also reads the weights, in bytes.
     """
@@ -41,6 +42,7 @@ class Found:
     target: str
     mode: str
     seconds: float
+    processor: float
     peak: int
     loaded: int
 

