@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,9 +32,8 @@ class Faithfulness(RowView):
     :mod:`shiftlens.analyses.faithfulness`.
 
     Args:
-        methods: Method or methods that are compared, as ``saliency.method`` names them; ``random`` is always among
-            them.
-        settings: Name of a method -> its settings, for methods given by name.
+        methods: Method or methods that are compared, as ``saliency.method`` names them; ``None`` for those of the
+            run. ``random`` is always among them.
         n: Number of prompts in the sample; all prompts if there are fewer.
         by: What replaces an embedding in the exact removals; the removals are also compared with each other.
         shares: Shares of the prompt tokens that the deletion and insertion curves remove.
@@ -52,8 +52,7 @@ class Faithfulness(RowView):
 
     def __init__(
         self,
-        methods: Any = ("gradient", "ablation"),
-        settings: Mapping[str, Any] | None = None,
+        methods: Any = None,
         n: int = 8,
         by: Sequence[str] = ("zero", "mean"),
         shares: Sequence[float] = (0.05, 0.1, 0.2, 0.5),
@@ -63,15 +62,14 @@ class Faithfulness(RowView):
     ) -> None:
         values = {"n": n, "by": by, "shares": shares, "tokens": tokens, "sanity": sanity, "seed": seed}
         problems = setting_problems(values, self.rules, "callbacks.faithfulness.")
-        compared: tuple[Method, ...] = ()
+        self._methods: tuple[Method, ...] | None = None
         try:
-            compared = methods_from_config(methods, settings)
+            self._methods = None if methods is None else methods_from_config(methods)
         except ConfigError as error:
             problems.append(f"callbacks.faithfulness.methods: {error}")
         refuse(problems)
-        by_label = {method.label: method for method in (*compared, method_from_config(RANDOM, settings))}
         self.n, self.sanity, self.seed = n, sanity, seed
-        self._sampling = Sampling(by_label, tuple(by), tuple(shares), tokens, seed)
+        self._sampling = partial(Sampling, by=tuple(by), shares=tuple(shares), tokens=tokens, seed=seed)
 
     def requests(self, name: str, roles: Mapping[str, Role], rows: Rows) -> list[Request]:
         """Return requests for the model's own responses to the sample; once known, for all that is compared."""
@@ -91,15 +89,19 @@ class Faithfulness(RowView):
             return pd.concat(frames, ignore_index=True)
 
         measured = Measured(table(Subject.correlations), table(Subject.points), table(Subject.sanity))
-        words = {label: method.words for label, method in self._sampling.methods.items()}
-        sampling = self._sampling
+        sampling = self._sampling(self._compared(roles))
+        words = {label: method.words for label, method in sampling.methods.items()}
         return faithfulness_section(measured, words, list(sampling.estimates), list(sampling.removals), self.seed)
 
     def _subjects(self, name: str, roles: Mapping[str, Role], rows: Rows) -> Iterator[Subject]:
-        sample, role = self._sample(roles), roles[name]
+        sample, role, sampling = self._sample(roles), roles[name], self._sampling(self._compared(roles))
         checked = set(np.random.default_rng(self.seed).permutation(sample)[: self.sanity].tolist())
         for i in sample:
-            yield Subject(self._sampling, role, i, rows[name][role.requests[i].key], i in checked)
+            yield Subject(sampling, role, i, rows[name][role.requests[i].key], i in checked)
+
+    def _compared(self, roles: Mapping[str, Role]) -> dict[str, Method]:
+        methods = roles["base"].methods if self._methods is None else self._methods
+        return {method.label: method for method in (*methods, method_from_config(RANDOM))}
 
     def _sample(self, roles: Mapping[str, Role]) -> list[int]:
         count = len(roles["base"].requests)

@@ -12,6 +12,7 @@ from shiftlens.analyses.density.across_methods import examine_methods, methods_t
 from shiftlens.analyses.density.compute import examine
 from shiftlens.analyses.density.controls import GRADIENT, Named, removal_control
 from shiftlens.analyses.density.section import methods_html
+from shiftlens.analyses.density.sensitivity_figure import sensitivity_map
 from shiftlens.analyses.density.t1_t2 import T2
 from shiftlens.results.sentence import sentence
 
@@ -90,3 +91,10 @@ def test_max_t_over_the_methods_counts_their_grids_too():
 
     result = tuning_question(records[GRADIENT]).permute(scores, 499, 0)
     assert both.p_corrected == result.p_corrected[wide[0].grid.settings.index(HEADLINE)]
+
+
+def test_settings_that_cannot_be_tested_are_empty_cells_of_the_figure():
+    table = look({GRADIENT: EFFECT})[GRADIENT].sensitivity
+    table.loc[(table["b"] == 3) & (table["p"] == 2), "statistic"] = None
+    cells = [cell for row in sensitivity_map(table, "d").data[0].z for cell in row]
+    assert None in cells and all(cell is None or np.isfinite(cell) for cell in cells)

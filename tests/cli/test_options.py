@@ -168,7 +168,7 @@ def test_all_faults_of_a_configuration_are_one_error(name):
             ["callbacks=evidence", "callbacks.faithfulness.seed=abc", "saliency.memory_budget=inf", "seed=-1",
              "saliency.chunk=99999999999999999999", "saliency.p=nan", "trainer.devices=abc"],
             ["saliency.p", "saliency.chunk", "saliency.memory_budget", "seed", "trainer.devices",
-             "callbacks.faithfulness.seed", "callbacks.token_shift.seed"],
+             "callbacks.faithfulness.seed", "callbacks.token_shift.seed", "callbacks.parting.seed"],
         ),
         (
             "analyze.py",

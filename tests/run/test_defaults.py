@@ -106,7 +106,7 @@ def test_models_are_what_a_role_takes():
     [
         ("weights", "concepts", Concepts, {"words", "annotator", "cache"}),
         ("weights", "word_pairs", WordPairs, {"words", "cache"}),
-        ("faithfulness", "faithfulness", Faithfulness, {"methods", "settings"}),
+        ("faithfulness", "faithfulness", Faithfulness, set()),
         ("token_shift", "token_shift", TokenShift, set()),
     ],
 )

@@ -87,7 +87,7 @@ def _duration(seconds: float) -> str:
     """Write a time in the largest unit of which there is at least one and a half.
 
     Example:
-        >>> _duration(0.2), _duration(200), _duration(20_000)
+        >>> _duration(0.2), _duration(200.0), _duration(20_000.0)
         ('0.2 s', '3.3 min', '5.6 h')
     """
     for unit, length in (("h", 3600.0), ("min", 60.0)):

@@ -8,7 +8,7 @@ from typing import Any
 
 from shiftlens.attribution import MODES, TARGETS, Engine, parse_budget
 from shiftlens.attribution.foils import FOILS
-from shiftlens.attribution.methods import Method, methods_from_config
+from shiftlens.attribution.methods import METHODS, Method, methods_from_config
 from shiftlens.errors import ConfigError
 from shiftlens.prompts.units import UNITS
 from shiftlens.scores.importance import NEGATIVE
@@ -92,10 +92,13 @@ def saliency_problems(saliency: Mapping[str, Any], report: Mapping[str, Any]) ->
         parse_budget(saliency["memory_budget"])
     except ValueError as error:
         problems.append(f"saliency.memory_budget={error}")
-    try:
-        methods_from_config(saliency["method"], saliency)
-    except ConfigError as error:
-        problems.append(str(error))
+    wanted = [(name, {name: saliency[name]}) for name in METHODS if name in saliency]
+    # Settings of methods that are not in use are checked too.
+    for value, settings in (*wanted, (saliency["method"], saliency)):
+        try:
+            methods_from_config(value, settings)
+        except ConfigError as error:
+            problems += str(error).splitlines()
     return problems
 
 

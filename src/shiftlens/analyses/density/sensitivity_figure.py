@@ -47,8 +47,9 @@ def sensitivity_map(sensitivity: pd.DataFrame, data: str) -> go.Figure:
             cells = _of(rows, test)
             cells = cells[cells["L"] == level]
             grid = cells.pivot(index="p", columns="b", values="statistic").astype(float)
+            shown = grid.astype(object).where(grid.notna(), None)  # NaN is no JSON
             figure.add_heatmap(
-                x=grid.columns.tolist(), y=[f"{p:g}" for p in grid.index], z=grid.to_numpy().tolist(),
+                x=grid.columns.tolist(), y=[f"{p:g}" for p in grid.index], z=shown.to_numpy().tolist(),
                 zmin=-limit, zmax=limit, colorscale="RdBu", reversescale=True, xgap=1, ygap=1,
                 showscale=row == 1 and column == len(levels), colorbar={"title": "t", "len": 0.9},
                 hovertemplate="b %{x}, p %{y}: t %{z:.2f}<extra></extra>", row=row, col=column,

@@ -14,6 +14,7 @@ from shiftlens.attribution.methods.method import Method
 from shiftlens.attribution.methods.random_order import RandomOrder
 from shiftlens.errors import ConfigError
 from shiftlens.support.plugins import pick
+from shiftlens.support.setting_rules import refuse, setting_problems
 
 METHODS: dict[str, type[Method]] = {
     "gradient": Gradient,
@@ -84,7 +85,11 @@ def method_from_config(value: Any, settings: Mapping[str, Any] | None = None) ->
     made = value if isinstance(value, Method) else pick("saliency.method", value, METHODS, GROUP)
     try:
         if isinstance(made, type) and issubclass(made, Method):
-            made = made(**dict((settings or {}).get(str(value)) or {}))
+            given = (settings or {}).get(str(value)) or {}
+            if not isinstance(given, Mapping):
+                raise ConfigError(f"saliency.{value}={given}: expected settings by name, such as {{}}")
+            refuse(setting_problems(given, made.rules, f"saliency.{value}."))
+            made = made(**dict(given))
         if not isinstance(made, Method):
             raise ConfigError(f"saliency.method={value}: expected a Method, got {type(made).__name__}")
         made.identity()

@@ -5,8 +5,9 @@ Gradient x embedding is the first-order estimate of this difference (paper, sect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from transformers import PreTrainedModel
 
@@ -15,6 +16,7 @@ from shiftlens.attribution.methods.method import Method
 from shiftlens.attribution.removal import REMOVALS, removal
 from shiftlens.errors import ConfigError
 from shiftlens.support.marked import numeric
+from shiftlens.support.setting_rules import Choice, Number, Rule
 
 _WORDS = {
     "zero": "zero embedding",
@@ -42,6 +44,7 @@ class Ablation(Method):
     """
 
     name = "ablation"
+    rules: ClassVar[Mapping[str, Rule]] = {"by": Choice(REMOVALS), "neutral": Number(0, optional=True)}
     form = "loss"
     exact = True
     jointly = True

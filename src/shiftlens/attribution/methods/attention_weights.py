@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from shiftlens.attribution.modes.primal import primal_pass
 from shiftlens.attribution.targets import Reading, check_places, stored
 from shiftlens.errors import ShiftLensError
 from shiftlens.support.marked import numbers_of, numeric
-from shiftlens.support.setting_rules import Choice, refuse, setting_problems
+from shiftlens.support.setting_rules import Choice, Rule, refuse, setting_problems
 
 HOWS = ("mean", "rollout")
 """How the weights of the layers are combined."""
@@ -49,11 +50,12 @@ class AttentionWeights(Method):
     """
 
     name = "attention"
+    rules: ClassVar[Mapping[str, Rule]] = {"how": Choice(HOWS)}
     shares = True
     how: str = numeric("mean")
 
     def __post_init__(self) -> None:
-        refuse(setting_problems(numbers_of(self), {"how": Choice(HOWS)}, f"saliency.{self.name}."))
+        refuse(setting_problems(numbers_of(self), self.rules, f"saliency.{self.name}."))
 
     @property
     def words(self) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,12 +21,10 @@ from shiftlens.attribution.targets import Reading, at_logits, stored
 from shiftlens.attribution.variant import Variant
 from shiftlens.hooks import EmbeddingPath, HeadTap
 from shiftlens.support.marked import numbers_of, numeric
-from shiftlens.support.setting_rules import Choice, Number, refuse, setting_problems
+from shiftlens.support.setting_rules import Choice, Number, Rule, refuse, setting_problems
 
 BASELINES = ("zero", "mean")
 """Where a path starts: nothing, or the mean over the vocabulary's input embeddings."""
-RULES = {"points": Number(1, 10_000), "baseline": Choice(BASELINES)}
-"""What the settings may be."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,12 @@ class Integrated(Method):
     """
 
     name = "integrated"
+    rules: ClassVar[Mapping[str, Rule]] = {"points": Number(1, 10_000), "baseline": Choice(BASELINES)}
     points: int = numeric(8)
     baseline: str = numeric("zero")
 
     def __post_init__(self) -> None:
-        refuse(setting_problems(numbers_of(self), RULES, f"saliency.{self.name}."))
+        refuse(setting_problems(numbers_of(self), self.rules, f"saliency.{self.name}."))
 
     @property
     def words(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, ClassVar
 
@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from shiftlens.attribution.engine import Engine, Explained
 from shiftlens.attribution.plan.row_counts import carried
 from shiftlens.support.marked import numbers_of
+from shiftlens.support.setting_rules import Rule
 
 
 class Method(ABC):
@@ -31,6 +32,8 @@ class Method(ABC):
     """Whether the targets probability and log_probability have the same values, so that one row serves both."""
     exact: ClassVar[bool] = False
     """Whether the values are what removing a token changes, not an estimate of it."""
+    rules: ClassVar[Mapping[str, Rule]] = {}
+    """What the settings may be, by name."""
     jointly: ClassVar[bool] = False
     """Whether the importance of a word or sentence is more than the sum over its tokens: :meth:`explain_units`."""
 

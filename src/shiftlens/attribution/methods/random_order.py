@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from transformers import PreTrainedModel
 from shiftlens.attribution.engine import Engine, Explained
 from shiftlens.attribution.methods.method import Method
 from shiftlens.support.marked import numbers_of, numeric
-from shiftlens.support.setting_rules import SEED, refuse, setting_problems
+from shiftlens.support.setting_rules import SEED, Rule, refuse, setting_problems
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,13 @@ class RandomOrder(Method):
     """
 
     name = "random"
+    rules: ClassVar[Mapping[str, Rule]] = {"seed": SEED}
     words = "random order"
     shares = True
     seed: int = numeric(0)
 
     def __post_init__(self) -> None:
-        refuse(setting_problems(numbers_of(self), {"seed": SEED}, f"saliency.{self.name}."))
+        refuse(setting_problems(numbers_of(self), self.rules, f"saliency.{self.name}."))
 
     def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
         """Return 0: the text is only read."""
