@@ -50,5 +50,5 @@ def test_two_workers_share_a_ledger_and_find_what_single_runs_find(launcher, two
     want.index = pd.MultiIndex.from_tuples(want.index, names=found.index.names)
     pd.testing.assert_frame_equal(found.sort_index(), want.sort_index(), rtol=1e-6)
     # Two models, two prompts, each explained once, whichever job came first.
-    assert sorted(rows_per_key(tmp_path).values()) == [1] * 4
+    assert sorted(rows_per_key(tmp_path).values()) == [1] * 8  # two prompts, two models, two methods
     assert np.unique(pd.read_parquet(tmp_path / "out" / "tables" / "jobs.parquet")["status"]).tolist() == ["done"]
