@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma3")
 TOTAL, RESPONSE, LIMIT = 24, 7, 1e-6
@@ -67,7 +68,7 @@ def lxt_relevances(folder: Path) -> None:
     ids = torch.tensor(json.loads((folder / "ids.json").read_text()))
     for family in FAMILIES:
         monkey_patch(importlib.import_module(f"{named(family)[1]}.modeling_{family}"))
-        model = model_of(family, torch.load(folder / f"{family}.pt"), eager=True)
+        model = model_of(family, load_file(folder / f"{family}.safetensors"), eager=True)
         columns = []
         for position in range(TOTAL - RESPONSE, TOTAL):
             embeddings = model.get_input_embeddings()(ids[None, :position]).detach().requires_grad_()
@@ -98,7 +99,7 @@ def main() -> int:
         folder = Path(name)
         (folder / "ids.json").write_text(json.dumps(ids))
         for family, model in models.items():
-            torch.save(model.state_dict(), folder / f"{family}.pt")
+            save_file(model.state_dict(), folder / f"{family}.safetensors")
         subprocess.run([options.lxt_python, __file__, "--lxt-folder", name], check=True)
         wanted = {family: np.load(folder / f"{family}.npy") for family in FAMILIES}
     worst = 0.0

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.parting.compute import Parting as Part
 from shiftlens.analyses.parting.compute import parting_at
 from shiftlens.analyses.parting.section import parting_section
@@ -16,6 +15,7 @@ from shiftlens.attribution.role import Role, Rows, keyed, reading_only
 from shiftlens.callbacks.base import RowView
 from shiftlens.models.roles import ROLES
 from shiftlens.prompts.encode import token_texts
+from shiftlens.results.method_agreement import Named
 from shiftlens.results.section import Section
 from shiftlens.support.setting_rules import SEED, Rule, refuse, setting_problems
 

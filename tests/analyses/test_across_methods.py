@@ -10,10 +10,10 @@ from helpers.planted import HEADLINE, SMALL, planted
 
 from shiftlens.analyses.density.across_methods import examine_methods, methods_table
 from shiftlens.analyses.density.compute import examine
-from shiftlens.analyses.density.controls import GRADIENT, Named, removal_control
 from shiftlens.analyses.density.section import methods_html
 from shiftlens.analyses.density.sensitivity_figure import sensitivity_map
 from shiftlens.analyses.density.t1_t2 import T2
+from shiftlens.results.method_agreement import GRADIENT, Named, agreement, removal_control
 from shiftlens.results.sentence import sentence
 
 pytestmark = pytest.mark.quick
@@ -61,9 +61,18 @@ def test_an_effect_that_removal_does_not_show_is_the_method_s_own():
 
 def test_a_removal_on_the_other_side_confirms_nothing():
     up = answer(look({GRADIENT: EFFECT, REMOVAL: EFFECT}), REMOVAL, f"{T2}/ablation")
-    assert removal_control(up).survives
-    assert not removal_control(replace(up, effect=-up.effect)).survives
-    assert removal_control(replace(up, p=None, why_not="few")).why_not == "few"
+    assert removal_control(up, up).survives
+    assert not removal_control(up, replace(up, effect=-up.effect)).survives
+    assert removal_control(up, replace(up, p=None, why_not="few")).why_not == "few"
+
+
+def test_a_two_sided_finding_holds_under_methods_on_its_own_side_alone():
+    up = replace(answer(look({GRADIENT: EFFECT}), GRADIENT), expected=None, controls=())
+    down = replace(up, effect=-up.effect)
+    found = agreement({GRADIENT: [up], LRP: [down], REMOVAL: [down]})
+    assert found[GRADIENT][0].holds_under == ("gradient",) and found[LRP][0].holds_under == ("lrp", "ablation")
+    assert [found[each][0].verdict for each in (GRADIENT, LRP)] == ["gradient only", "supported but not specific"]
+    assert agreement({GRADIENT: [up], REMOVAL: [up]}, specific=True)[GRADIENT][0].verdict == "supported"
 
 
 def test_where_removal_was_not_computed_the_finding_says_so():

@@ -12,13 +12,13 @@ import pandas as pd
 
 from shiftlens.analyses.density.across_methods import ByMethod
 from shiftlens.analyses.density.compute import Examination
-from shiftlens.analyses.density.controls import GRADIENT
 from shiftlens.analyses.density.grid import Grid
 from shiftlens.analyses.density.maps import REGIONS, SaliencyMap
 from shiftlens.analyses.density.section import density_sections
 from shiftlens.models.roles import ROLES
 from shiftlens.results.analysis import Analysis
 from shiftlens.results.finding import Finding, Group
+from shiftlens.results.method_agreement import GRADIENT
 from shiftlens.results.section import Section
 from shiftlens.run.head import page_head
 from shiftlens.scores.settings import Settings

@@ -60,7 +60,7 @@ def attribute(
     unit: str = "token",
     **settings: Any,
 ) -> Attribution:
-    """Explain every token of a response by every token of its prompt, exactly.
+    """Explain every token of a response by every token, or larger unit, of its prompt.
 
     Args:
         lm: Model from :func:`shiftlens.load`.

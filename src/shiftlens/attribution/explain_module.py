@@ -98,11 +98,14 @@ class AttributionModule(LightningModule):
         # The last token enters no prediction; its row is zero.
         own = range(len(request.input_ids), len(ids) - 1) if request.include_response else ()
         others = [*request.outside, *own]
-        method, units, engine = request.method, request.units, request.target_of(self.engine)
-        by_unit = units is not None and method.jointly and units.used(len(response))
+        method, engine, units = request.method, request.target_of(self.engine), request.units
+        if units is not None and not (method.jointly and units.used(len(response))):
+            units = None
         sets: Sequence[Sequence[int]] | None = request.sets
-        if units is not None and by_unit:
+        unit = "token" if sets is None else "set"
+        if units is not None:
             sets = [*_members(units.of, request.prompt_index), *([place] for place in others)]
+            unit = units.name
         if sets is not None:
             explained, sources = method.explain_units(self.model, ids, sets, len(response), engine), len(sets)
         else:
@@ -132,11 +135,11 @@ class AttributionModule(LightningModule):
             finished=finished,
             engine=explained.mode,
             method=method.name,
-            unit=units.name if units is not None and by_unit else "token" if sets is None else "set",
+            unit=unit,
             form=method.form,
             target=engine.target,
             outside=np.asarray(request.outside, np.int32) if request.outside else None,
-            unit_of=np.asarray(units.of, np.int32) if units is not None and by_unit else None,
+            unit_of=None if units is None else np.asarray(units.of, np.int32),
             residual=None if explained.residual is None else explained.residual.to(torch.float32).numpy(),
             choice=reading.choice.to(torch.int32).numpy() if len(reading.choice) == len(response) else None,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 
 from shiftlens.prompts.encode import Encoded
 
@@ -34,7 +35,7 @@ def unit_of_tokens(encoded: Encoded, name: str) -> tuple[int, ...]:
         for start, end in encoded.offsets:
             first = next((place for place in range(start, end) if not text[place].isspace()), None)
             if first is not None:
-                last = sum(begin <= first for begin in starts)
+                last = bisect_right(starts, first)
             keys.append(last)
     numbers: dict[object, int] = {}
     return tuple(numbers.setdefault(key, len(numbers)) for key in keys)

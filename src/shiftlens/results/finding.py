@@ -86,7 +86,7 @@ class Finding:
             question asked, never of the answer.
         method: Label of the method of attribution; ``""`` where none is involved.
         methods: Labels of all methods under which the question was asked.
-        holds_under: Those of them under which the null hypothesis is rejected.
+        holds_under: Those of them under which the null hypothesis is rejected for an effect on the same side.
     """
 
     name: str

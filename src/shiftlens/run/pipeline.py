@@ -13,7 +13,6 @@ from rich.console import Console
 
 from shiftlens.analyses.crossed.section import crossed_section
 from shiftlens.analyses.density.across_methods import ByMethod
-from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.maps import saliency_maps
 from shiftlens.analyses.shift_explained.compute import shifts
@@ -29,6 +28,7 @@ from shiftlens.models.roles import ROLES
 from shiftlens.models.sources import short_name
 from shiftlens.prompts.readers import PromptSet
 from shiftlens.results.analysis import Analysis
+from shiftlens.results.method_agreement import Named
 from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
 from shiftlens.run.prepare import Options, asked_of, prepare
@@ -92,8 +92,10 @@ def run(
     tokenizers = {name: role.tokenizer for name, role in roles.items()}
     pictured = replace(options.settings, b=options.map_b)
     explained, shift_by_method, left_out = [], {}, 0
+    own: list[Measured] = []
     for method in options.methods:
         found = [m for name in ROLES for m in _measured(asked, rows, name, main[name], options, method)]
+        own = own or found  # of the headline
         table = samples_table(found)
         draw: Any = partial(saliency_maps, found, tokenizers, table, pictured, method.words)
         named = Named(method.label, method.words, method.exact)
@@ -121,7 +123,6 @@ def run(
         swapped = zip(ROLES, reversed(ROLES), strict=True)
         first = options.methods[0]
         others = [m for name, other in swapped for m in _measured(asked, rows, name, other, options, first)]
-        own = [m for name in ROLES for m in _measured(asked, rows, name, main[name], options, first)]
         sections.append(crossed_section([*own, *others], options.seed))
     identities = {name: role.identity for name, role in roles.items()}
     sections += [view.section(identities) for view in callbacks if isinstance(view, View)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from shiftlens.analyses.density.across_methods import ByMethod
-from shiftlens.analyses.density.controls import ControlTest, Named
+from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.analyses.density.density import Density
 from shiftlens.analyses.density.grid import LEVELS, all_settings
 from shiftlens.analyses.imported import Source, match, read_pickles, read_table
@@ -21,6 +21,7 @@ from shiftlens.models.roles import ROLES
 from shiftlens.prompts.readers import read_prompts
 from shiftlens.prompts.schema import Prompt
 from shiftlens.results.analysis import Analysis
+from shiftlens.results.method_agreement import Named
 from shiftlens.results.provenance import provenance
 from shiftlens.run.head import evidence_record, page_head
 from shiftlens.scores.samples import profile_table, tokens_table

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from shiftlens.analyses.density.compute import Examination, examine
-from shiftlens.analyses.density.controls import ControlTest, Named, removal_control
+from shiftlens.analyses.density.controls import ControlTest
 from shiftlens.analyses.density.maps import SaliencyMap, ShiftMap
-from shiftlens.results.verdict import judge
+from shiftlens.results.method_agreement import Named, agreement
 from shiftlens.scores.scored import Scored
 from shiftlens.scores.settings import Settings
 
@@ -47,9 +47,7 @@ def examine_methods(
 ) -> dict[Named, Examination]:
     """Run T1 and T2 under each method; the first method is the headline.
 
-    Findings of the headline keep their names; those of another method have its label behind their name. Exact
-    removal is a rival of every finding of another method
-    (:func:`~shiftlens.analyses.density.controls.removal_control`).
+    Names and verdicts are those of :func:`~shiftlens.results.method_agreement.agreement`.
 
     Args:
         records: Method -> responses of base and tuned by it, in the same order for all methods.
@@ -71,30 +69,15 @@ def examine_methods(
             records[method], setting, settings, permutations, seed, controls, others=others,
             method=method,
         )  # fmt: skip
-    found = {method: found[method] for method in records}
-    return {method: _judged(method, found) for method in found}
-
-
-def _judged(method: Named, found: Mapping[Named, Examination]) -> Examination:
-    """Add to the findings of a method what the other methods say, and judge them."""
-    by_method = {each: {(f.name, f.data): f for f in found[each].findings} for each in found}
-    removal = next((each for each in found if each.exact), None)
-    headline, judged = method == next(iter(found)), []
-    for finding in found[method].findings:
-        same = {each: by_method[each][finding.name, finding.data] for each in found}
-        rivals = finding.controls
-        if removal is not None and not method.exact and finding.testable:
-            rivals = (*(rival for rival in rivals if not rival.removal), removal_control(same[removal]))
-        finding = replace(
-            finding,
-            name=finding.name if headline else f"{finding.name}/{method.label}",
-            methods=tuple(each.label for each in found),
-            holds_under=tuple(each.label for each, other in same.items() if other.stands),
-            headline=headline and finding.headline,
+    judged = agreement({method: found[method].findings for method in records})
+    return {
+        method: replace(
+            found[method],
+            findings=findings,
+            sensitivity=found[method].sensitivity.assign(method=method.label),
         )
-        judged.append(judge(finding, rivals))
-    table = found[method].sensitivity.assign(method=method.label)
-    return replace(found[method], findings=judged, sensitivity=table)
+        for method, findings in judged.items()
+    }
 
 
 def methods_table(found: Mapping[Named, Examination]) -> pd.DataFrame:

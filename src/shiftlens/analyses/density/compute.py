@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from shiftlens.analyses.density.controls import GRADIENT, ControlTest, Named, removal_control, run_controls
+from shiftlens.analyses.density.controls import ControlTest, run_controls
 from shiftlens.analyses.density.grid import Grid, all_settings, grid
 from shiftlens.analyses.density.questions import followed_question, tuning_question
 from shiftlens.analyses.density.t1_t2 import base_vs_tuned, followed_vs_unfollowed
 from shiftlens.results.finding import ALPHA, Finding
+from shiftlens.results.method_agreement import GRADIENT, Named, removal_control
 from shiftlens.results.verdict import judge
 from shiftlens.scores.densities import densities
 from shiftlens.scores.scored import Scored
@@ -95,7 +96,7 @@ def examine(
             cell = scores.settings.index(setting)
             answers = run_controls(here, sample, seed, controls) if finding.testable else ()
             if finding.testable and not method.exact:
-                answers = (*answers, removal_control(None))
+                answers = (*answers, removal_control(finding, None))
             corrected = _corrected(finding, result, cell, ("L", "b", "p", *(["method"] if others else [])))
             findings.append(replace(corrected, controls=answers, method=method.label, measure=measure))
             tables.append(_sensitivity(finding, scores, result))

@@ -9,7 +9,6 @@ length of response or prompt explains the effect.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,12 @@ from jaxtyping import Int
 
 from shiftlens.analyses.density.specificity import context_tokens, other_tokens, random_mask
 from shiftlens.errors import ConfigError
-from shiftlens.results.finding import Control, Finding, rejected
+from shiftlens.results.finding import Control
 from shiftlens.scores.densities import Densities
 from shiftlens.scores.following import MIN_RESPONSE_TOKENS
 from shiftlens.stats.contrast import Question
 from shiftlens.stats.regression import adjusted
 
-_REMOVED = "Is the effect there when the importance of a token is what removing it changes?"
 ControlTest = Callable[[Question, Densities, int], Control]
 """Function (question, densities at the headline's setting, random seed) -> :class:`Control`."""
 
@@ -99,42 +97,6 @@ def covariates(question: Question, sample: Densities, seed: int = 0) -> Control:
         "Is the effect there at equal lengths of instruction, prompt and response?",
         f"least squares on logarithms, HC3 errors; {question.size}",
     )
-
-
-@dataclass(frozen=True)
-class Named:
-    """How findings name a method of attribution.
-
-    Args:
-        label: Stable name, in tables and in names of findings.
-        words: What sentences call it.
-        exact: Whether its numbers are what removal changes, not an estimate of it.
-    """
-
-    label: str
-    words: str
-    exact: bool = False
-
-
-GRADIENT = Named("gradient", "gradient x embedding")
-"""The paper's method, which made the published scores."""
-
-
-def removal_control(exact: Finding | None) -> Control:
-    """Build the control that asks whether an effect is there under exact removal: same side, plain p at most 0.05.
-
-    Args:
-        exact: The same question under exact removal; ``None`` where removal was not computed.
-
-    Example:
-        >>> removal_control(None).survives is None
-        True
-    """
-    if exact is None or not exact.testable:
-        why = "it was not computed" if exact is None else exact.why_not
-        return Control("exact removal", _REMOVED, None, None, None, None, why_not=why, removal=True)
-    survives = rejected(exact.p, exact.effect, one_sided=True)
-    return Control("exact removal", _REMOVED, exact.statistic, exact.p, exact.effect, survives, removal=True)
 
 
 CONTROLS: tuple[ControlTest, ...] = (

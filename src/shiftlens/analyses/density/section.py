@@ -14,11 +14,11 @@ import plotly.graph_objects as go
 
 from shiftlens.analyses.density.across_methods import ByMethod, methods_table
 from shiftlens.analyses.density.compute import Examination
-from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.density.figures import density_by_region, position_profile, saliency_heatmap, shift_heatmap
 from shiftlens.analyses.density.maps import REGIONS, SaliencyMap, ShiftMap
 from shiftlens.analyses.density.sensitivity_figure import sensitivity_map
 from shiftlens.models.roles import ROLES
+from shiftlens.results.method_agreement import Named
 from shiftlens.results.render import render
 from shiftlens.results.section import Section, Tile
 from shiftlens.scores.settings import Settings

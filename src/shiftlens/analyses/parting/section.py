@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.parting.compute import Parting, parting_regions, parting_table
 from shiftlens.analyses.shift_explained.figures import net_by_region
 from shiftlens.analyses.shift_explained.findings import Wording, region_findings
+from shiftlens.results.method_agreement import Named
 from shiftlens.results.render import render
 from shiftlens.results.section import Section
 

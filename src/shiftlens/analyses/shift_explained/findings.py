@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
-from shiftlens.analyses.density.controls import Named, removal_control
 from shiftlens.analyses.shift_explained.compute import REGIONS
-from shiftlens.results.finding import ALPHA, Control, Finding
-from shiftlens.results.verdict import judge
+from shiftlens.results.finding import Finding
+from shiftlens.results.method_agreement import Named, agreement
 from shiftlens.stats.multiple_testing import holm
 from shiftlens.stats.one_sample import mean_of
 
@@ -65,7 +63,7 @@ def region_findings(
         ]
         for method in methods
     }
-    return [_judged(i, method, found) for method in methods for i in range(len(found[method]))]
+    return [finding for findings in agreement(found, specific=True).values() for finding in findings]
 
 
 def _tests(
@@ -120,33 +118,3 @@ def _tests(
                 )
             )
     return findings
-
-
-def _judged(i: int, method: Named, found: Mapping[Named, Sequence[Finding]]) -> Finding:
-    """Add to a finding what the other methods say, and judge it; exact removal is a rival of the others."""
-    finding, headline = found[method][i], method == next(iter(found))
-    same = {
-        each: next((f for f in findings if (f.name, f.data) == (finding.name, finding.data)), None)
-        for each, findings in found.items()
-    }
-    rivals: tuple[Control, ...] = ()
-    if finding.testable and not method.exact:
-        exact = next((other for each, other in same.items() if each.exact), None)
-        control = removal_control(exact)
-        if exact is not None and exact.effect is not None and finding.effect is not None:
-            # A test of two sides is confirmed on its own side.
-            confirmed = (
-                exact.p is not None and exact.p <= ALPHA and np.sign(exact.effect) == np.sign(finding.effect)
-            )
-            control = replace(control, survives=bool(confirmed))
-        # Regions are set against each other, so that no further control has to ask for what is specific.
-        rivals = (replace(control, specific=True),)
-    finding = replace(
-        finding,
-        name=finding.name if headline else f"{finding.name}/{method.label}",
-        method=method.label,
-        methods=tuple(each.label for each in found),
-        holds_under=tuple(each.label for each, other in same.items() if other is not None and other.stands),
-        headline=headline and finding.headline,
-    )
-    return judge(finding, rivals)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from shiftlens.analyses.density.controls import Named
 from shiftlens.analyses.density.maps import ShiftMap
 from shiftlens.analyses.shift_explained.compute import Shift, shift_table, tokens_of_shift
 from shiftlens.analyses.shift_explained.figures import net_by_region
 from shiftlens.analyses.shift_explained.findings import Wording, region_findings
+from shiftlens.results.method_agreement import Named
 from shiftlens.results.render import render
 from shiftlens.results.section import Section
 

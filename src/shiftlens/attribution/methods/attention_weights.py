@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.engine import Engine, Explained
-from shiftlens.attribution.methods.method import Method
+from shiftlens.attribution.methods.method import OnePass
 from shiftlens.attribution.modes.plain_attention import check_plain, plain_attention, watched
 from shiftlens.attribution.modes.primal import primal_pass
 from shiftlens.attribution.targets import Reading, check_places, stored
@@ -25,7 +25,7 @@ HOWS = ("mean", "rollout")
 
 
 @dataclass(frozen=True)
-class AttentionWeights(Method):
+class AttentionWeights(OnePass):
     """Attention from the position that predicts a response token to the sources; no derivative is taken.
 
     Args:
@@ -61,14 +61,6 @@ class AttentionWeights(Method):
     def words(self) -> str:
         """What a finding calls the method."""
         return "mean attention" if self.how == "mean" else "attention rollout"
-
-    def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
-        """Return 0: the text is only read."""
-        return 0
-
-    def output_rows(self, units: int, response: int) -> int:
-        """Count a row for each response token."""
-        return response
 
     def explain(
         self,

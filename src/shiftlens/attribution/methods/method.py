@@ -150,3 +150,15 @@ class Method(ABC):
         of = torch.tensor([i for i, unit in enumerate(units) for _ in unit], dtype=torch.long)
         sums = explained.values.new_zeros(len(units), response).index_add_(0, of, explained.values)
         return replace(explained, values=sums)
+
+
+class OnePass(Method):
+    """A method that reads the text in one ordinary pass and carries nothing through the model."""
+
+    def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
+        """Return 0: the text is only read."""
+        return 0
+
+    def output_rows(self, units: int, response: int) -> int:
+        """Count a row for each response token."""
+        return response

@@ -11,13 +11,13 @@ import torch
 from transformers import PreTrainedModel
 
 from shiftlens.attribution.engine import Engine, Explained
-from shiftlens.attribution.methods.method import Method
+from shiftlens.attribution.methods.method import OnePass
 from shiftlens.support.marked import numbers_of, numeric
 from shiftlens.support.setting_rules import SEED, Rule, refuse, setting_problems
 
 
 @dataclass(frozen=True)
-class RandomOrder(Method):
+class RandomOrder(OnePass):
     """Importance drawn uniformly from [0, 1); the same for the same ids and seed.
 
     Args:
@@ -44,14 +44,6 @@ class RandomOrder(Method):
 
     def __post_init__(self) -> None:
         refuse(setting_problems(numbers_of(self), self.rules, f"saliency.{self.name}."))
-
-    def token_rows(self, units: Sequence[Sequence[int]], total: int, response: int) -> int:
-        """Return 0: the text is only read."""
-        return 0
-
-    def output_rows(self, units: int, response: int) -> int:
-        """Count a row for each response token."""
-        return response
 
     def explain(
         self,
